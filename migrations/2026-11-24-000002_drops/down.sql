@@ -1,0 +1,2 @@
+DROP TABLE drop_sizes;
+DROP TABLE drops;

@@ -1,0 +1,4 @@
+DROP TABLE stock_events;
+DROP TABLE purchases;
+DROP TABLE reservations;
+DROP TABLE pairs;
