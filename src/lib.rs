@@ -4,7 +4,10 @@
 //! `ARCHITECTURE.md` has the map. Imports go down only: `ids`, `clock`, `config`, `telemetry`; `db`; `accounts`,
 //! `drops`; `feed`; `stock`; `app`; `graphql`; `http`; `cli`.
 
+pub mod accounts;
 pub mod clock;
 pub mod config;
+pub mod db;
+pub mod drops;
 pub mod ids;
 pub mod telemetry;

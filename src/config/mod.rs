@@ -154,6 +154,8 @@ pub fn settings_help() -> String {
     for Setting { name, default, meaning } in SETTINGS {
         text.push_str(&format!("  {name}\n      {meaning} [default: {default}]\n"));
     }
-    text.push_str("\nExit status: 0 done, 1 failed or (audit) the stock law is broken, 2 wrong usage or settings.");
+    text.push_str(
+        "\nExit status: 0 done, 1 failed or (audit) the stock law is broken, 2 wrong usage or settings.",
+    );
     text
 }

@@ -105,10 +105,9 @@ impl Reader<'_> {
         let access = self.secret("JWT_ACCESS_SECRET");
         let refresh = self.secret("JWT_REFRESH_SECRET");
         let required = scope == Scope::Server && has_database_url;
-        for (name, value, other) in [
-            ("JWT_ACCESS_SECRET", &access, &refresh),
-            ("JWT_REFRESH_SECRET", &refresh, &access),
-        ] {
+        for (name, value, other) in
+            [("JWT_ACCESS_SECRET", &access, &refresh), ("JWT_REFRESH_SECRET", &refresh, &access)]
+        {
             if value.is_none() && (required || other.is_some()) {
                 let why = if required { "with DATABASE_URL" } else { "with the other of the pair" };
                 self.problem(name, format_args!("is required {why}; 32 bytes or more"));
@@ -126,10 +125,17 @@ impl Reader<'_> {
         let mut origins = Vec::new();
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             match url::Url::parse(entry) {
-                Ok(url) if matches!(url.scheme(), "http" | "https") && url.path() == "/" && url.query().is_none() => {
+                Ok(url)
+                    if matches!(url.scheme(), "http" | "https")
+                        && url.path() == "/"
+                        && url.query().is_none() =>
+                {
                     origins.push(url.origin().ascii_serialization());
                 }
-                _ => self.problem("CORS_ORIGINS", format_args!("{entry:?} is not an origin like https://shop.example")),
+                _ => self.problem(
+                    "CORS_ORIGINS",
+                    format_args!("{entry:?} is not an origin like https://shop.example"),
+                ),
             }
         }
         origins
@@ -222,7 +228,9 @@ mod tests {
             ],
         )
         .expect_err("six settings are wrong");
-        for name in ["PORT", "DATABASE_URL", "DATABASE_POOL_SIZE", "JWT_ACCESS_SECRET", "GRAPHIQL", "CORS_ORIGINS"] {
+        for name in
+            ["PORT", "DATABASE_URL", "DATABASE_POOL_SIZE", "JWT_ACCESS_SECRET", "GRAPHIQL", "CORS_ORIGINS"]
+        {
             assert!(problems.iter().any(|problem| problem.starts_with(name)), "{name} in {problems:?}");
         }
         assert!(problems.iter().any(|problem| problem.starts_with("JWT_REFRESH_SECRET: is required")));

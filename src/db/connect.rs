@@ -1,0 +1,214 @@
+//! One connection to PostgreSQL, encrypted as its URL asks.
+
+use std::{sync::Arc, time::Duration};
+
+use diesel::{ConnectionError, connection::InstrumentationEvent};
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio_postgres::config::SslMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
+use url::Url;
+
+use crate::telemetry::Metrics;
+
+/// PostgreSQL's own bounds on every request's statements. A stock transaction is short: one that waits longer
+/// for its lock answers `OVERLOADED`, and one whose server died gives the lock up soon.
+const LIMITS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '3s'; \
+    SET idle_in_transaction_session_timeout = '3s'; SET client_connection_check_interval = '1s'";
+
+/// A connection could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The settings name no database.
+    #[error("no database is set")]
+    NoUrl,
+    /// The URL or what it refers to is wrong.
+    #[error("{0}")]
+    Settings(String),
+    /// PostgreSQL did not let us in.
+    #[error("cannot connect to PostgreSQL: {0}")]
+    Connect(String),
+}
+
+impl ConnectError {
+    pub(super) fn into_diesel(self) -> ConnectionError {
+        ConnectionError::BadConnection(self.to_string())
+    }
+}
+
+/// Makes connections to one database.
+#[derive(Clone)]
+pub struct Connector {
+    config: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
+    /// For connections that serve requests: bounded, and their statements counted.
+    requests: Option<Metrics>,
+}
+
+impl Connector {
+    /// Reads the URL. `sslmode` follows libpq: `require` encrypts without asking who answers, unless
+    /// `sslrootcert` names whom to trust; `verify-ca` and `verify-full` check the chain and the name.
+    ///
+    /// # Errors
+    /// `Settings`, without the URL's password, when there is something in it that cannot be done.
+    pub fn new(url: &SecretString) -> Result<Self, ConnectError> {
+        let mut url = Url::parse(url.expose_secret())
+            .map_err(|error| ConnectError::Settings(format!("DATABASE_URL: {error}")))?;
+        let (ours, rest): (Vec<_>, Vec<_>) = url
+            .query_pairs()
+            .into_owned()
+            .partition(|(name, _)| matches!(name.as_str(), "sslmode" | "sslrootcert"));
+        url.set_query(None);
+        if !rest.is_empty() {
+            url.query_pairs_mut().extend_pairs(rest);
+        }
+        let option = |name: &str| ours.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let mut config: tokio_postgres::Config = url
+            .as_str()
+            .parse()
+            .map_err(|error| ConnectError::Settings(format!("DATABASE_URL: {}", with_cause(&error))))?;
+        let roots = option("sslrootcert");
+        let (mode, verified) = match option("sslmode").unwrap_or("prefer") {
+            "disable" => (SslMode::Disable, false),
+            "allow" | "prefer" => (SslMode::Prefer, false),
+            "require" => (SslMode::Require, roots.is_some()),
+            "verify-ca" | "verify-full" => (SslMode::Require, true),
+            other => {
+                return Err(ConnectError::Settings(format!("DATABASE_URL: sslmode {other:?} is unknown")));
+            }
+        };
+        config
+            .ssl_mode(mode)
+            .connect_timeout(Duration::from_secs(2))
+            .tcp_user_timeout(Duration::from_secs(5));
+        config.application_name("sneaker-drop");
+        let tls = tls_config(verified.then_some(roots))?;
+        Ok(Self { config, tls: MakeRustlsConnect::new(tls), requests: None })
+    }
+
+    pub(super) fn for_requests(mut self, metrics: Metrics) -> Self {
+        self.requests = Some(metrics);
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// `Connect` with the cause.
+    pub async fn connect(&self) -> Result<AsyncPgConnection, ConnectError> {
+        let (client, connection) = self
+            .config
+            .connect(self.tls.clone())
+            .await
+            .map_err(|error| ConnectError::Connect(with_cause(&error)))?;
+        let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection)
+            .await
+            .map_err(|error| ConnectError::Connect(error.to_string()))?;
+        if let Some(metrics) = &self.requests {
+            connection
+                .batch_execute(LIMITS)
+                .await
+                .map_err(|error| ConnectError::Connect(error.to_string()))?;
+            let statements = metrics.sql_statements.clone();
+            connection.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+                if matches!(event, InstrumentationEvent::StartQuery { .. }) {
+                    statements.inc();
+                }
+            });
+        }
+        Ok(connection)
+    }
+}
+
+/// `None`: encrypt, trust anyone. `Some(None)`: trust the system's authorities. `Some(Some(path))`: trust those.
+fn tls_config(verify: Option<Option<&str>>) -> Result<ClientConfig, ConnectError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ConnectError::Settings(error.to_string()))?;
+    let Some(root_file) = verify else {
+        let anyone = Arc::new(AnyCertificate(provider));
+        return Ok(builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth());
+    };
+    let mut roots = RootCertStore::empty();
+    let certificates = match root_file {
+        Some(path) => CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| ConnectError::Settings(format!("DATABASE_URL: sslrootcert {path}: {error}")))?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    roots.add_parsable_certificates(certificates);
+    if roots.is_empty() {
+        return Err(ConnectError::Settings(
+            "DATABASE_URL: no certificate authority to trust was found".to_owned(),
+        ));
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// An error of the driver with what lies beneath it: its own text often says only "db error".
+fn with_cause(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// `sslmode=require` and `prefer` as libpq has them: encryption against listeners, no question who answers.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

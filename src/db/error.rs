@@ -1,0 +1,90 @@
+//! What an error of PostgreSQL means for a request.
+
+use deadpool::managed::{PoolError as Deadpool, TimeoutType};
+use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error};
+use diesel_async::pooled_connection::PoolError;
+
+/// Something went wrong between here and PostgreSQL.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// More work than connections or a lock held too long: the same request may succeed a moment later.
+    #[error("PostgreSQL is busy: {0}")]
+    Overloaded(String),
+    /// PostgreSQL is gone, starting, stopping, read-only or out of disk. What was under way may or may not have
+    /// been committed.
+    #[error("PostgreSQL is unavailable: {0}")]
+    Unavailable(String),
+    /// A constraint said no; features know theirs by name.
+    #[error("constraint {0} is violated")]
+    Constraint(String),
+    /// Anything else: a mistake of ours.
+    #[error("unexpected database error: {0}")]
+    Unexpected(String),
+}
+
+impl DbError {
+    /// Whether `name` is the constraint that said no.
+    pub fn violates(&self, name: &str) -> bool {
+        matches!(self, Self::Constraint(constraint) if constraint == name)
+    }
+}
+
+/// diesel keeps the SQLSTATE to itself, so these are told by the text, which PostgreSQL writes in the language
+/// of `lc_messages`; in another one than English they count as `Unexpected`.
+const BUSY: &[&str] =
+    &["due to lock timeout", "due to statement timeout", "too many clients", "remaining connection slots"];
+const GONE: &[&str] = &[
+    "terminating connection",
+    "the database system is",
+    "server closed the connection",
+    "crash of another server process",
+    "No space left on device",
+    "could not extend file",
+    "could not write to file",
+    "PANIC",
+];
+
+impl From<Error> for DbError {
+    fn from(error: Error) -> Self {
+        let Error::DatabaseError(kind, info) = error else { return Self::Unexpected(error.to_string()) };
+        let says = |texts: &[&str]| texts.iter().any(|text| info.message().contains(text));
+        match kind {
+            DatabaseErrorKind::UniqueViolation
+            | DatabaseErrorKind::ForeignKeyViolation
+            | DatabaseErrorKind::CheckViolation => {
+                Self::Constraint(info.constraint_name().unwrap_or("without a name").to_owned())
+            }
+            DatabaseErrorKind::ClosedConnection
+            | DatabaseErrorKind::UnableToSendCommand
+            | DatabaseErrorKind::ReadOnlyTransaction => Self::Unavailable(text(&*info)),
+            _ if says(BUSY) => Self::Overloaded(text(&*info)),
+            _ if says(GONE) => Self::Unavailable(text(&*info)),
+            _ => Self::Unexpected(text(&*info)),
+        }
+    }
+}
+
+fn text(info: &(dyn DatabaseErrorInformation + Send + Sync)) -> String {
+    match info.details() {
+        Some(details) => format!("{} ({details})", info.message()),
+        None => info.message().to_owned(),
+    }
+}
+
+impl From<Deadpool<PoolError>> for DbError {
+    fn from(error: Deadpool<PoolError>) -> Self {
+        match error {
+            Deadpool::Timeout(TimeoutType::Wait) => {
+                Self::Overloaded("no connection came free in time".to_owned())
+            }
+            Deadpool::Backend(PoolError::ConnectionError(error)) => {
+                let error = error.to_string();
+                match BUSY.iter().any(|text| error.contains(text)) {
+                    true => Self::Overloaded(error),
+                    false => Self::Unavailable(error),
+                }
+            }
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}

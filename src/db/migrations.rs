@@ -1,0 +1,58 @@
+//! Brings the database to this version's schema, once, however many servers start together.
+
+use diesel::{QueryDsl as _, migration::MigrationSource, pg::Pg};
+use diesel_async::{AsyncMigrationHarness, RunQueryDsl as _};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use secrecy::SecretString;
+
+use super::{ConnectError, Connection, Connector, DbError};
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// Key of the advisory lock under which migrations run: "sneakers" in ASCII.
+const LOCK: i64 = 0x736e_6561_6b65_7273;
+
+/// The schema could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// The database cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A migration failed; it was rolled back.
+    #[error("a migration failed and was rolled back: {0}")]
+    Failed(String),
+}
+
+/// Runs what has not run yet and returns the names. `url` must go past any pooler: the lock that keeps two servers
+/// apart lives as long as its connection.
+///
+/// # Errors
+/// `Connect`, or `Failed` with PostgreSQL's complaint.
+pub async fn migrate(url: &SecretString) -> Result<Vec<String>, MigrationError> {
+    let failed = |error: &dyn std::fmt::Display| MigrationError::Failed(error.to_string());
+    let mut connection = Connector::new(url)?.connect().await?;
+    // A session-level lock: closing the connection gives it back, also when this process dies.
+    let lock = diesel::sql_query(format!("SELECT pg_advisory_lock({LOCK})"));
+    lock.execute(&mut connection).await.map_err(|error| failed(&error))?;
+    let mut harness = AsyncMigrationHarness::new(connection);
+    let versions = harness.run_pending_migrations(MIGRATIONS).map_err(|error| failed(&error))?;
+    Ok(versions.iter().map(ToString::to_string).collect())
+}
+
+diesel::table! {
+    __diesel_schema_migrations (version) {
+        version -> Text,
+    }
+}
+
+/// How many of this version's migrations the database lacks.
+///
+/// # Errors
+/// `Unavailable` and the like; a database without any migration is an error too.
+pub async fn pending_migrations(connection: &mut Connection) -> Result<usize, DbError> {
+    let table = __diesel_schema_migrations::table;
+    let applied: Vec<String> = table.select(__diesel_schema_migrations::version).load(connection).await?;
+    let wanted = MigrationSource::<Pg>::migrations(&MIGRATIONS)
+        .map_err(|error| DbError::Unexpected(error.to_string()))?;
+    Ok(wanted.iter().filter(|migration| !applied.contains(&migration.name().version().to_string())).count())
+}

@@ -1,0 +1,106 @@
+//! The road to PostgreSQL: connections, their limits, migrations, and what its errors mean.
+//!
+//! Features bring their own queries; here nobody knows what a drop is. Every wait is bounded: for a connection by
+//! the pool, for a lock and a statement by PostgreSQL itself, because a future that is dropped in mid-transaction
+//! would leave the lock behind.
+
+mod connect;
+mod error;
+mod migrations;
+pub mod private;
+#[expect(missing_docs, reason = "generated from the migrations by script/schema")]
+pub mod schema;
+mod statement;
+
+use std::time::Duration;
+
+use deadpool::{Runtime, managed::Timeouts};
+use diesel_async::{
+    AsyncPgConnection,
+    pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool as pool},
+};
+use secrecy::ExposeSecret as _;
+
+pub use connect::{ConnectError, Connector};
+pub use error::DbError;
+pub use migrations::{MigrationError, migrate, pending_migrations};
+pub(crate) use statement::{pieces, statement};
+
+use crate::{
+    config::DatabaseConfig,
+    telemetry::{Metrics, Outcome},
+};
+
+/// A connection out of the pool; it goes back when it is dropped.
+pub type Connection = pool::Object<AsyncPgConnection>;
+
+/// How long a request waits for a connection before it is told that the server is overloaded.
+const POOL_WAIT: Duration = Duration::from_secs(2);
+/// How long a new connection may take, sign-in to PostgreSQL included.
+const CONNECT_WAIT: Duration = Duration::from_secs(3);
+
+/// The pool of connections. Cloning is cheap and shares it.
+#[derive(Clone)]
+pub struct Database {
+    pool: pool::Pool<AsyncPgConnection>,
+    metrics: Metrics,
+}
+
+impl Database {
+    /// A pool over `settings`, whose URL must be there. Connects to nothing yet.
+    pub fn new(settings: &DatabaseConfig, metrics: &Metrics) -> Result<Self, ConnectError> {
+        let url = settings.url.as_ref().ok_or(ConnectError::NoUrl)?;
+        let connector = Connector::new(url)?.for_requests(metrics.clone());
+        let mut config = ManagerConfig::default();
+        // A dead connection shows as closed; the ping that the default sends costs each request a round trip.
+        config.recycling_method = RecyclingMethod::Fast;
+        config.custom_setup = Box::new(move |_| {
+            let connector = connector.clone();
+            Box::pin(async move { connector.connect().await.map_err(ConnectError::into_diesel) })
+        });
+        let manager = AsyncDieselConnectionManager::new_with_config(url.expose_secret(), config);
+        let pool = pool::Pool::builder(manager)
+            .max_size(settings.pool_size)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: Some(POOL_WAIT),
+                create: Some(CONNECT_WAIT),
+                recycle: Some(Duration::from_secs(1)),
+            })
+            .build()
+            .map_err(|error| ConnectError::Settings(error.to_string()))?;
+        Ok(Self { pool, metrics: metrics.clone() })
+    }
+
+    /// A connection out of the pool.
+    ///
+    /// # Errors
+    /// `Overloaded` when none came free in time, `Unavailable` when PostgreSQL cannot be reached.
+    pub async fn connection(&self) -> Result<Connection, DbError> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// Takes a connection whose state nobody knows out of the pool and closes it.
+    pub fn discard(connection: Connection) {
+        drop(pool::Object::take(connection));
+    }
+
+    /// Lets no new request have a connection and closes the idle ones.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
+    /// Writes the pool's state to the metrics.
+    pub fn record_pool(&self) {
+        let status = self.pool.status();
+        let gauge = |state, value: usize| {
+            self.metrics
+                .pool_connections
+                .get_or_create(&Outcome::of(state))
+                .set(value.try_into().unwrap_or(i64::MAX));
+        };
+        gauge("open", status.size);
+        gauge("idle", status.available);
+        gauge("waited_for", status.waiting);
+    }
+}

@@ -1,0 +1,198 @@
+//! The cluster itself, over PostgreSQL's own `initdb` and `pg_ctl`.
+
+use std::{
+    fs::{self, File},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use diesel_async::RunQueryDsl as _;
+
+use super::{PrivateError, place::Place};
+use crate::db::Connector;
+
+/// The database in it, and its owner.
+pub(super) const DATABASE: &str = "sneaker_drop";
+
+/// Seconds that a start may take: recovery after a crash is part of it.
+const START_SECONDS: &str = "60";
+
+#[derive(Debug)]
+pub(super) struct Cluster {
+    place: Place,
+    bin: PathBuf,
+    data: PathBuf,
+}
+
+impl Cluster {
+    /// Finds PostgreSQL and makes the cluster where there is none.
+    pub(super) fn open(place: Place) -> Result<Self, PrivateError> {
+        let data = place.home.join("data");
+        let made_by = fs::read_to_string(data.join("PG_VERSION")).ok().map(|text| text.trim().to_owned());
+        let bin = find_binaries(made_by.as_deref())?;
+        let cluster = Self { place, bin, data };
+        if made_by.is_none() {
+            cluster.init()?;
+        }
+        Ok(cluster)
+    }
+
+    pub(super) fn home(&self) -> &Path {
+        &self.place.home
+    }
+
+    pub(super) fn url(&self, database: &str) -> String {
+        let socket_dir =
+            url::form_urlencoded::byte_serialize(self.place.socket_dir.as_os_str().as_encoded_bytes());
+        format!(
+            "postgres:///{database}?host={}&user={DATABASE}",
+            socket_dir.collect::<String>().replace('+', "%20")
+        )
+    }
+
+    /// A cluster is whole or not there: one that `initdb` was killed over has another name.
+    fn init(&self) -> Result<(), PrivateError> {
+        let unfinished = self.place.home.join("data.unfinished");
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished).map_err(|error| PrivateError::io(&unfinished, error))?;
+        }
+        tracing::info!(data = %self.data.display(), "making a private PostgreSQL, once");
+        let mut initdb = self.command("initdb");
+        initdb.arg("--pgdata").arg(&unfinished).args([
+            "--encoding=UTF8",
+            "--locale=C",
+            "--data-checksums",
+            "--auth-local=trust",
+            "--auth-host=reject",
+            "--username",
+            DATABASE,
+        ]);
+        run(initdb)?;
+        let conf = unfinished.join("postgresql.conf");
+        let text = fs::read_to_string(&conf).map_err(|error| PrivateError::io(&conf, error))?;
+        fs::write(&conf, text + "\ninclude '../sneaker-drop.conf'\n")
+            .map_err(|error| PrivateError::io(&conf, error))?;
+        fs::rename(&unfinished, &self.data).map_err(|error| PrivateError::io(&self.data, error))
+    }
+
+    /// Starts PostgreSQL unless it runs: it does after a server was killed.
+    pub(super) fn ensure_running(&self) -> Result<(), PrivateError> {
+        let mut status = self.command("pg_ctl");
+        status.arg("status").arg("--pgdata").arg(&self.data).stdout(Stdio::null()).stderr(Stdio::null());
+        if status.status().map_err(|error| PrivateError::io(&self.bin, error))?.success() {
+            return Ok(());
+        }
+        let conf = self.place.home.join("sneaker-drop.conf");
+        let socket_dir = self.place.socket_dir.display().to_string().replace('\'', "''");
+        let settings = format!(
+            "# Written at each start.\nlisten_addresses = ''\nport = 5432\nunix_socket_directories = '{socket_dir}'\n\
+             unix_socket_permissions = 0700\nmax_connections = 600\n"
+        );
+        fs::write(&conf, settings).map_err(|error| PrivateError::io(&conf, error))?;
+        let log = self.place.home.join("postgres.log");
+        let mut start = self.command("pg_ctl");
+        start.args(["start", "--wait", "--silent", "--timeout", START_SECONDS, "--pgdata"]);
+        start.arg(&self.data).arg("--log").arg(&log);
+        // Not captured: PostgreSQL would keep the pipe open for as long as it runs.
+        start.stdout(Stdio::null()).stderr(Stdio::null());
+        let status = start.status().map_err(|error| PrivateError::io(&self.bin, error))?;
+        if status.success() {
+            return Ok(());
+        }
+        let tail = fs::read_to_string(&log).unwrap_or_default();
+        let tail: Vec<&str> = tail.lines().rev().take(5).collect();
+        let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n  ");
+        Err(PrivateError::Failed(format!(
+            "the private PostgreSQL does not start; {} ends:\n  {tail}",
+            log.display()
+        )))
+    }
+
+    pub(super) fn stop(&self) -> Result<(), PrivateError> {
+        let mut stop = self.command("pg_ctl");
+        stop.args(["stop", "--wait", "--mode", "fast", "--pgdata"]).arg(&self.data);
+        run(stop)
+    }
+
+    pub(super) async fn ensure_database(&self) -> Result<(), PrivateError> {
+        let failed =
+            |error: &dyn std::fmt::Display| PrivateError::Failed(format!("private PostgreSQL: {error}"));
+        let connector = Connector::new(&self.url("postgres").into()).map_err(|error| failed(&error))?;
+        let mut connection = connector.connect().await.map_err(|error| failed(&error))?;
+        let made = diesel::sql_query(format!("CREATE DATABASE {DATABASE}")).execute(&mut connection).await;
+        match made {
+            Ok(_) => Ok(()),
+            Err(error) if error.to_string().contains("already exists") => Ok(()),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// One of PostgreSQL's programs, as the right user, in a process group of its own: Ctrl-C at the terminal
+    /// reaches the server first, which stops PostgreSQL when its pool is closed.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        command.current_dir(&self.place.home).env("LC_ALL", "C").process_group(0).stdin(Stdio::null());
+        if let Some(user) = self.place.identity {
+            command.uid(user.uid).gid(user.gid);
+        }
+        command
+    }
+}
+
+/// Runs to the end; what it printed is the error when it fails.
+fn run(mut command: Command) -> Result<(), PrivateError> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| PrivateError::io(Path::new(&program), error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(PrivateError::Failed(format!("{program} failed ({}): {}", output.status, said.trim())))
+}
+
+/// The folder of PostgreSQL's programs, of the version that made the cluster if there is one.
+fn find_binaries(made_by: Option<&str>) -> Result<PathBuf, PrivateError> {
+    if let Some(dir) = std::env::var_os("PG_BIN").map(PathBuf::from) {
+        return match major_version(&dir) {
+            Some(_) => Ok(dir),
+            None => Err(PrivateError::Failed(format!("PG_BIN: {} has no PostgreSQL in it", dir.display()))),
+        };
+    }
+    let candidates = candidates();
+    let found = candidates.iter().find(|(_, version)| made_by.is_none_or(|made_by| made_by == version));
+    match (found, made_by) {
+        (Some((dir, _)), _) => Ok(dir.clone()),
+        (None, Some(made_by)) if !candidates.is_empty() => Err(PrivateError::Failed(format!(
+            "the data was made by PostgreSQL {made_by}, which is not installed: install it, or set DATA_DIR to \
+             another folder to start afresh"
+        ))),
+        (None, _) => Err(PrivateError::NotInstalled),
+    }
+}
+
+/// Folders that hold a PostgreSQL, with its major version; the best first.
+fn candidates() -> Vec<(PathBuf, String)> {
+    let mut dirs = Vec::new();
+    if let Ok(output) = Command::new("pg_config").arg("--bindir").stdin(Stdio::null()).output() {
+        dirs.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    }
+    // Debian keeps the server's programs off PATH, one folder per version.
+    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<_> = debian.map(|entry| entry.path().join("bin")).collect();
+    versions.sort_by_key(|dir| {
+        std::cmp::Reverse(major_version(dir).and_then(|version| version.parse::<u32>().ok()))
+    });
+    dirs.extend(versions);
+    dirs.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    dirs.into_iter().filter_map(|dir| major_version(&dir).map(|version| (dir, version))).collect()
+}
+
+/// The major version of the PostgreSQL in `dir`, if it has both programs that are needed.
+fn major_version(dir: &Path) -> Option<String> {
+    File::open(dir.join("initdb")).ok()?;
+    let output = Command::new(dir.join("pg_ctl")).arg("--version").stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.trim().rsplit(' ').find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    version.split(|c: char| !c.is_ascii_digit()).next().map(str::to_owned)
+}

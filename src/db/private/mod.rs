@@ -1,0 +1,142 @@
+//! A PostgreSQL of our own for a machine on which nothing was set up: found, initialised, started, stopped.
+//!
+//! It listens on a Unix socket only, in a folder that nobody else may enter, and syncs every commit to disk like
+//! any other. Whoever uses it holds a lock on `users.lock`, shared; the last to leave stops it. A process that is
+//! killed leaves it running, and the next one finds it so.
+
+mod cluster;
+mod place;
+
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use secrecy::SecretString;
+
+use cluster::Cluster;
+
+/// The private PostgreSQL could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivateError {
+    /// No PostgreSQL on this machine.
+    #[error(
+        "no PostgreSQL was found. Install it (Debian: apt-get install postgresql; macOS: brew install postgresql), \
+         set PG_BIN to the folder of its programs, or set DATABASE_URL to a database that exists"
+    )]
+    NotInstalled,
+    /// Another server works on the same data.
+    #[error("another server already uses {0}: stop it, or set DATA_DIR to another folder")]
+    InUse(PathBuf),
+    /// The programs are there but did not do their work.
+    #[error("{0}")]
+    Failed(String),
+    /// A folder or file is not to be had.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl PrivateError {
+    fn io(path: &Path, error: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), error }
+    }
+}
+
+/// A running private PostgreSQL that this process uses. [`leave`](Self::leave) it when its pool is closed.
+#[derive(Debug)]
+pub struct PrivatePostgres {
+    cluster: Cluster,
+    users: File,
+    /// Held by a server, not by a command that joins one.
+    _server: Option<File>,
+}
+
+/// Whether the caller is a server, of which a folder has one, or a command beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// One per data folder.
+    Server,
+    /// Any number.
+    Command,
+}
+
+impl PrivatePostgres {
+    /// Joins the PostgreSQL of `data_dir`: makes and starts it where needed. Blocks for some seconds the first
+    /// time; run it off the async threads.
+    ///
+    /// # Errors
+    /// Each one says what to do about it.
+    pub fn join(data_dir: &Path, role: Role) -> Result<Self, PrivateError> {
+        let place = place::prepare(data_dir)?;
+        let server = match role {
+            Role::Server => Some(sole_lock(&place.home.join("server.lock"), data_dir)?),
+            Role::Command => None,
+        };
+        // Starting and stopping are decided under one lock, or a starter would meet a stopper half-way.
+        let decision = open_lock(&place.home.join("start.lock"))?;
+        decision.lock().map_err(|error| PrivateError::io(&place.home, error))?;
+        let cluster = Cluster::open(place)?;
+        let users = open_lock(&cluster.home().join("users.lock"))?;
+        cluster.ensure_running()?;
+        users.lock_shared().map_err(|error| PrivateError::io(cluster.home(), error))?;
+        Ok(Self { cluster, users, _server: server })
+    }
+
+    /// Where to connect.
+    pub fn url(&self) -> SecretString {
+        self.cluster.url(cluster::DATABASE).into()
+    }
+
+    /// How a person gets in.
+    pub fn psql(&self) -> String {
+        format!("psql '{}'", self.cluster.url(cluster::DATABASE))
+    }
+
+    /// Makes the database where it is not there yet. Blocks no thread.
+    ///
+    /// # Errors
+    /// `Failed` with PostgreSQL's complaint.
+    pub async fn ensure_database(&self) -> Result<(), PrivateError> {
+        self.cluster.ensure_database().await
+    }
+
+    /// Stops PostgreSQL unless another process uses it. Blocks until it has stopped.
+    ///
+    /// # Errors
+    /// `Failed` when it does not stop.
+    pub fn leave(self) -> Result<(), PrivateError> {
+        let decision = open_lock(&self.cluster.home().join("start.lock"))?;
+        decision.lock().map_err(|error| PrivateError::io(self.cluster.home(), error))?;
+        let io = |error| PrivateError::io(self.cluster.home(), error);
+        self.users.unlock().map_err(io)?;
+        match self.users.try_lock() {
+            Ok(()) => self.cluster.stop(),
+            Err(TryLockError::WouldBlock) => Ok(()),
+            Err(TryLockError::Error(error)) => Err(io(error)),
+        }
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File, PrivateError> {
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|error| PrivateError::io(path, error))
+}
+
+fn sole_lock(path: &Path, data_dir: &Path) -> Result<File, PrivateError> {
+    let file = open_lock(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(PrivateError::InUse(data_dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(PrivateError::io(path, error)),
+    }
+}

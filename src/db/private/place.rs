@@ -1,0 +1,135 @@
+//! Where the private PostgreSQL lives and as whom it runs.
+//!
+//! PostgreSQL refuses to run as root: started by root it runs as the user `postgres`, in a folder that this user
+//! can reach. A checkout below a home folder of mode 700 is not such a folder.
+
+use std::{
+    fs,
+    os::unix::{
+        fs::{DirBuilderExt as _, PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use aws_lc_rs::digest;
+use nix::unistd::{Uid, User};
+
+use super::PrivateError;
+use crate::ids;
+
+/// Where data goes that the user `postgres` cannot reach in its own place.
+const FALLBACK: &str = "/var/lib/sneaker-drop";
+/// `sun_path` has 108 bytes, one for the end.
+const LONGEST_SOCKET_PATH: usize = 107;
+const SOCKET_FILE: &str = ".s.PGSQL.5432";
+
+/// Another user than ours to run PostgreSQL as.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Identity {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+/// The folders, made and reachable.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Cluster, log and locks; mode 700.
+    pub(super) home: PathBuf,
+    /// The socket's folder: `home`, unless that makes too long a path.
+    pub(super) socket_dir: PathBuf,
+    /// Whom to run PostgreSQL as, when not as ourselves.
+    pub(super) identity: Option<Identity>,
+}
+
+/// Makes the folders for the PostgreSQL of `data_dir`.
+pub(super) fn prepare(data_dir: &Path) -> Result<Place, PrivateError> {
+    make_dir(data_dir, None)?;
+    let data_dir = fs::canonicalize(data_dir).map_err(|error| PrivateError::io(data_dir, error))?;
+    let identity = identity()?;
+    let mark = ids::base64(digest::digest(&digest::SHA256, data_dir.as_os_str().as_encoded_bytes()).as_ref());
+    let mark = mark.get(..12).unwrap_or(&mark);
+    let mut home = data_dir.join("postgres");
+    if let Some(user) = identity
+        && !can_enter(&data_dir, user)
+    {
+        let fallback = Path::new(FALLBACK);
+        make_dir(fallback, None)?;
+        // Others may pass through, nobody may look: each home in it is mode 700.
+        set_mode(fallback, 0o711)?;
+        home = fallback.join(mark);
+        tracing::info!(
+            data = %home.display(),
+            "PostgreSQL runs as the user postgres, who cannot reach {}: its data is kept elsewhere",
+            data_dir.display()
+        );
+    }
+    make_dir(&home, identity)?;
+    let mut socket_dir = home.clone();
+    if socket_dir.as_os_str().len() + 1 + SOCKET_FILE.len() > LONGEST_SOCKET_PATH {
+        socket_dir = PathBuf::from(format!("/tmp/sneaker-drop-{mark}"));
+        make_dir(&socket_dir, identity)?;
+    }
+    Ok(Place { home, socket_dir, identity })
+}
+
+fn identity() -> Result<Option<Identity>, PrivateError> {
+    if !Uid::effective().is_root() {
+        return Ok(None);
+    }
+    let failed = |why: String| PrivateError::Failed(why);
+    let user = User::from_name("postgres")
+        .map_err(|error| failed(format!("looking up the user postgres: {error}")))?
+        .ok_or_else(|| {
+            failed(
+                "PostgreSQL refuses to run as root and there is no user postgres: run as another user"
+                    .to_owned(),
+            )
+        })?;
+    Ok(Some(Identity { uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+}
+
+/// Whether the user can get into the folder: asked by going there.
+fn can_enter(dir: &Path, user: Identity) -> bool {
+    Command::new("/bin/sh")
+        .args(["-c", "cd \"$1\"", "sh"])
+        .arg(dir)
+        .current_dir("/")
+        .uid(user.uid)
+        .gid(user.gid)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Makes a folder of mode 700 where there is none, and gives it to `owner`. A folder that is there already must be
+/// that owner's: in a shared place such as `/tmp` anybody could have put it there.
+fn make_dir(path: &Path, owner: Option<Identity>) -> Result<(), PrivateError> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let io = |error| PrivateError::io(path, error);
+    if !path.exists() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        if let Some(user) = owner {
+            chown(path, Some(user.uid), Some(user.gid)).map_err(io)?;
+        } else if Uid::effective().is_root() {
+            // The user postgres has to pass through to its own folder below.
+            set_mode(path, 0o711)?;
+        }
+        return Ok(());
+    }
+    let found = fs::symlink_metadata(path).map_err(io)?.uid();
+    match owner {
+        Some(user) if user.uid != found => {
+            Err(PrivateError::Failed(format!("{} belongs to another user than postgres", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), PrivateError> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|error| PrivateError::io(path, error))
+}

@@ -1,0 +1,3 @@
+//! The program: see `sneaker-drop --help`.
+
+fn main() {}
