@@ -1,0 +1,212 @@
+//! People and their sign-ins.
+//!
+//! A session is one sign-in on one device: a family of refresh tokens of which one is good at a time. An access
+//! token names its session; whether that session still lives is answered from memory, so that a reserve pays no
+//! round trip for it.
+
+mod error;
+mod passwords;
+mod queries;
+mod rules;
+mod secrets;
+mod sessions;
+mod tokens;
+
+use std::{sync::Arc, time::Duration};
+
+pub use error::{AccountError, RefreshRefusal, SignupRefusal};
+pub use secrets::{SecretError, kept_secrets};
+pub use tokens::TokenRejected;
+
+use crate::{
+    clock::Timestamp,
+    config::TokenSecrets,
+    db::{Database, DbError},
+    ids::{SessionId, UserId},
+    telemetry::Metrics,
+};
+
+/// What a person may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Buys.
+    Buyer,
+    /// May create and run drops.
+    Admin,
+}
+
+/// A person, as they see themselves.
+#[derive(Clone, Debug)]
+pub struct Person {
+    /// Who.
+    pub id: UserId,
+    /// As they wrote it.
+    pub username: String,
+    /// In its normal form.
+    pub email: String,
+    /// What they may do.
+    pub role: Role,
+}
+
+/// What everyone may see of a person.
+#[derive(Clone, Debug)]
+pub struct PublicPerson {
+    /// Who.
+    pub id: UserId,
+    /// As they wrote it.
+    pub username: String,
+}
+
+/// Who makes a request: the bearer of a good access token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The person.
+    pub user_id: UserId,
+    /// The sign-in.
+    pub session_id: SessionId,
+    /// When the access token runs out.
+    pub expires_at: Timestamp,
+}
+
+/// The tokens of one sign-in.
+#[derive(Clone, Debug)]
+pub struct SessionTokens {
+    /// Whose.
+    pub user_id: UserId,
+    /// For the `Authorization` header.
+    pub access: String,
+    /// When it runs out.
+    pub access_expires_at: Timestamp,
+    /// Good for one refresh.
+    pub refresh: String,
+    /// When it runs out.
+    pub refresh_expires_at: Timestamp,
+}
+
+/// How long tokens are good.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// An access token.
+    pub access: Duration,
+    /// A refresh token; each refresh starts it anew.
+    pub refresh: Duration,
+}
+
+/// The service. Cloning is cheap and shares it.
+#[derive(Clone)]
+pub struct Accounts {
+    db: Database,
+    passwords: passwords::Passwords,
+    tokens: Arc<tokens::Tokens>,
+    ended: Arc<sessions::EndedSessions>,
+    lifetimes: Lifetimes,
+}
+
+impl Accounts {
+    /// The service over `db`. [`watch_sessions`](Self::watch_sessions) has to run beside it.
+    pub fn new(db: &Database, secrets: &TokenSecrets, lifetimes: Lifetimes, metrics: &Metrics) -> Self {
+        Self {
+            db: db.clone(),
+            passwords: passwords::Passwords::new(metrics),
+            tokens: Arc::new(tokens::Tokens::new(secrets)),
+            ended: Arc::default(),
+            lifetimes,
+        }
+    }
+
+    /// Makes an account and signs it in.
+    ///
+    /// # Errors
+    /// Every wrong field at once, a name or an address that is taken, or a database that cannot be had.
+    pub async fn signup(
+        &self,
+        username: &str,
+        email: &str,
+        password: &str,
+    ) -> Result<SessionTokens, AccountError<Vec<SignupRefusal>>> {
+        let new = rules::check_signup(username, email, password).map_err(AccountError::Refused)?;
+        let hash = self.passwords.hash(new.password.clone()).await?;
+        let mut connection = self.db.connection().await?;
+        let user_id = UserId::new();
+        let opening = self.opening_session();
+        let made =
+            queries::insert_user_with_session(&mut connection, user_id, &new, &hash, &opening.row).await;
+        match made {
+            Ok(times) => Ok(self.tokens_for(user_id, opening, times)),
+            Err(error) if error.violates("users_username_key") => {
+                Err(AccountError::Refused(vec![SignupRefusal::UsernameTaken]))
+            }
+            Err(error) if error.violates("users_email_key") => {
+                Err(AccountError::Refused(vec![SignupRefusal::EmailTaken]))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Signs in. `None` in place of tokens: the address is unknown or the password wrong, told apart by nothing,
+    /// the time that it takes included.
+    ///
+    /// # Errors
+    /// The database, or more sign-ins than processors.
+    pub async fn login(
+        &self,
+        email: &str,
+        password: &str,
+    ) -> Result<Option<SessionTokens>, AccountError<()>> {
+        let email = rules::normal_email(email);
+        let mut connection = self.db.connection().await?;
+        let found = queries::find_credentials(&mut connection, &email).await?;
+        // The connection goes back before the slow part.
+        drop(connection);
+        let (user_id, hash) = found.map_or((None, None), |(id, hash)| (Some(id), Some(hash)));
+        let right = self.passwords.verify(rules::normal_password(password), hash).await?;
+        let Some(user_id) = user_id.filter(|_| right) else { return Ok(None) };
+        let opening = self.opening_session();
+        let times = queries::insert_session(&mut self.db.connection().await?, user_id, &opening.row).await?;
+        Ok(Some(self.tokens_for(user_id, opening, times)))
+    }
+
+    /// Who bears this access token. Touches no database.
+    ///
+    /// # Errors
+    /// The token is not ours, has run out, or its session has ended.
+    pub fn authenticate(&self, access_token: &str) -> Result<Caller, TokenRejected> {
+        let claims = self.tokens.verify_access(access_token)?;
+        let caller = claims.caller()?;
+        match self.ended.knows(caller.session_id) || self.ended.now() > caller.expires_at + tokens::LEEWAY {
+            true => Err(TokenRejected),
+            false => Ok(caller),
+        }
+    }
+
+    /// Whether the session of a caller who was let in before still lives.
+    pub fn session_lives(&self, caller: &Caller) -> bool {
+        !self.ended.knows(caller.session_id) && self.ended.now() <= caller.expires_at + tokens::LEEWAY
+    }
+
+    /// The person behind a caller; `None` when there is no such person any more.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn find_person(&self, id: UserId) -> Result<Option<Person>, DbError> {
+        queries::find_person(&mut self.db.connection().await?, id).await
+    }
+
+    /// What everyone may see of these people; unknown ids are left out.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_public(&self, ids: &[UserId]) -> Result<Vec<PublicPerson>, DbError> {
+        queries::list_public(&mut self.db.connection().await?, ids).await
+    }
+
+    /// Gives or takes a role. All sessions of the person end with it, so that no token outlives the role it was
+    /// made under. `false`: nobody has this address.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn set_role(&self, email: &str, role: Role) -> Result<bool, DbError> {
+        let mut connection = self.db.connection().await?;
+        queries::mark_role(&mut connection, &rules::normal_email(email), role).await
+    }
+}

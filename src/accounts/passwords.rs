@@ -1,0 +1,130 @@
+//! Passwords become argon2id hashes, off the async threads and no more at once than there are processors.
+//!
+//! Each hash needs 19 MiB and some 20 ms of a processor. The permit travels with the work: a client that hangs up
+//! frees its place in the line, but not the processor before the work is done.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
+    password_hash::phc::PasswordHash,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Semaphore;
+
+use super::AccountError;
+use crate::{db::DbError, telemetry::Metrics};
+
+/// OWASP's password storage cheat sheet: argon2id with 19 MiB, two passes, one lane, or stronger.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// Who waits longer than this for a processor is told to come back.
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
+/// At 25 hashes a second and processor, more than this cannot be served in `LONGEST_WAIT`.
+const WAITING_PER_PROCESSOR: usize = 96;
+
+#[derive(Clone)]
+pub(super) struct Passwords {
+    argon2: Argon2<'static>,
+    processors: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+    most_waiting: usize,
+    /// Verified in place of the hash that an unknown address does not have.
+    dummy: Arc<str>,
+    metrics: Metrics,
+}
+
+impl Passwords {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let params = match Params::new(MEMORY_KIB, PASSES, LANES, None) {
+            Ok(params) => params,
+            Err(error) => unreachable!("constants within argon2's bounds: {error}"),
+        };
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        // A hash of this shape that no password has: as much work as any.
+        let dummy = format!(
+            "$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$c25lYWtlci1kcm9wLi4uLg${}",
+            "A".repeat(43)
+        );
+        Self {
+            argon2,
+            processors: Arc::new(Semaphore::new(processors)),
+            waiting: Arc::default(),
+            most_waiting: processors * WAITING_PER_PROCESSOR,
+            dummy: dummy.into(),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// The hash as a PHC string.
+    pub(super) async fn hash<R>(&self, password: SecretString) -> Result<String, AccountError<R>> {
+        let argon2 = self.argon2.clone();
+        let hashed = self
+            .on_a_processor(move || {
+                argon2.hash_password(password.expose_secret().as_bytes()).map(|hash| hash.to_string())
+            })
+            .await?;
+        hashed.map_err(|error| DbError::Unexpected(format!("argon2: {error}")).into())
+    }
+
+    /// Whether the password has this hash. Without a hash it has not, after the same work.
+    pub(super) async fn verify<R>(
+        &self,
+        password: SecretString,
+        hash: Option<String>,
+    ) -> Result<bool, AccountError<R>> {
+        let argon2 = self.argon2.clone();
+        let known = hash.is_some();
+        let hash = hash.unwrap_or_else(|| self.dummy.to_string());
+        let right = self
+            .on_a_processor(move || {
+                PasswordHash::new(&hash).is_ok_and(|hash| {
+                    argon2.verify_password(password.expose_secret().as_bytes(), &hash).is_ok()
+                })
+            })
+            .await?;
+        Ok(right && known)
+    }
+
+    async fn on_a_processor<T: Send + 'static, R>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, AccountError<R>> {
+        let place = Place::take(&self.waiting, self.most_waiting).ok_or(AccountError::Busy)?;
+        let permit = tokio::time::timeout(LONGEST_WAIT, self.processors.clone().acquire_owned());
+        let permit = permit.await.ok().and_then(Result::ok).ok_or(AccountError::Busy)?;
+        drop(place);
+        self.metrics.password_hashes.inc();
+        let span = tracing::Span::current();
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            span.in_scope(work)
+        });
+        done.await.map_err(|error| DbError::Unexpected(format!("a password task failed: {error}")).into())
+    }
+}
+
+/// A place in the line, given back when it is dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(waiting: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let place = Self(waiting.clone());
+        (waiting.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

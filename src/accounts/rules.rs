@@ -1,0 +1,157 @@
+//! What a username, an e-mail address and a password may be, and their normal forms.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use secrecy::SecretString;
+use unicode_normalization::UnicodeNormalization as _;
+
+use super::SignupRefusal;
+
+/// NIST SP 800-63B, section 3.1.1.2: length and a list of common ones, no rules of composition.
+const PASSWORD_CHARACTERS: std::ops::RangeInclusive<usize> = 10..=128;
+/// RFC 5321, section 4.5.3.1, as corrected by erratum 1690.
+const LONGEST_EMAIL: usize = 254;
+const LONGEST_LOCAL_PART: usize = 64;
+
+/// The most common passwords of ten characters and more, in lower case, one a line.
+static COMMON_PASSWORDS: LazyLock<HashSet<&str>> =
+    LazyLock::new(|| include_str!("common_passwords.txt").lines().collect());
+
+/// A sign-up whose fields are right.
+#[derive(Debug)]
+pub(super) struct NewUser {
+    pub(super) username: String,
+    pub(super) username_key: String,
+    pub(super) email: String,
+    pub(super) password: SecretString,
+}
+
+/// Checks every field, so that a form can show everything that is wrong at once.
+pub(super) fn check_signup(
+    username: &str,
+    email: &str,
+    password: &str,
+) -> Result<NewUser, Vec<SignupRefusal>> {
+    let mut refusals = Vec::new();
+    let username = username.trim();
+    if !is_username(username) {
+        refusals.push(SignupRefusal::UsernameInvalid);
+    }
+    let email = normal_email(email);
+    if !is_email(&email) {
+        refusals.push(SignupRefusal::EmailInvalid);
+    }
+    // Counted before it is normalised as well: normalising a megabyte is work for nothing.
+    let normal: String = password.chars().take(PASSWORD_CHARACTERS.end() * 4).nfkc().collect();
+    let length = normal.chars().count();
+    if length < *PASSWORD_CHARACTERS.start() {
+        refusals.push(SignupRefusal::PasswordTooShort);
+    } else if length > *PASSWORD_CHARACTERS.end() {
+        refusals.push(SignupRefusal::PasswordTooLong);
+    } else if COMMON_PASSWORDS.contains(normal.to_lowercase().as_str()) {
+        refusals.push(SignupRefusal::PasswordTooCommon);
+    }
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let username_key = skeleton(username);
+    Ok(NewUser { username: username.to_owned(), username_key, email, password: normal.into() })
+}
+
+/// The form in which passwords are hashed: the same characters typed on another system are the same password.
+pub(super) fn normal_password(password: &str) -> SecretString {
+    password.chars().take(PASSWORD_CHARACTERS.end() * 4).nfkc().collect::<String>().into()
+}
+
+/// The form in which addresses are stored and compared. Some servers tell `A@` from `a@`; no person does.
+pub(super) fn normal_email(email: &str) -> String {
+    email.trim().chars().take(LONGEST_EMAIL + 1).nfkc().collect::<String>().to_lowercase()
+}
+
+fn is_username(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    (3..=30).contains(&name.len())
+        && name.chars().all(allowed)
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+/// What the eye keeps of a username: case, and the digits that pass for letters, do not tell two people apart.
+fn skeleton(name: &str) -> String {
+    let fold = |c: char| match c.to_ascii_lowercase() {
+        '0' => 'o',
+        '1' | 'i' => 'l',
+        '5' => 's',
+        c => c,
+    };
+    name.chars().map(fold).collect()
+}
+
+/// Whether mail could be sent there. The proof of an address is a mail that arrives, not its grammar.
+fn is_email(email: &str) -> bool {
+    let Some((local, domain)) = email.rsplit_once('@') else { return false };
+    let printable = |c: char| !c.is_control() && !c.is_whitespace();
+    let local_ok = !local.is_empty()
+        && local.len() <= LONGEST_LOCAL_PART
+        && local.chars().all(|c| printable(c) && !"\"(),:;<>@[\\]".contains(c))
+        && !local.starts_with('.')
+        && !local.ends_with('.')
+        && !local.contains("..");
+    let label_ok = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.chars().all(|c| c.is_alphanumeric() || c == '-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    email.len() <= LONGEST_EMAIL && local_ok && domain.contains('.') && domain.split('.').all(label_ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusals(username: &str, email: &str, password: &str) -> Vec<SignupRefusal> {
+        check_signup(username, email, password).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn every_wrong_field_is_told_at_once() {
+        use SignupRefusal::{EmailInvalid, PasswordTooShort, UsernameInvalid};
+        assert_eq!(refusals("a b", "nobody", "short"), [UsernameInvalid, EmailInvalid, PasswordTooShort]);
+    }
+
+    #[test]
+    fn usernames_keep_to_the_allow_list() {
+        for good in ["ada", "Ada.Lovelace", "0x_ada-1", &"a".repeat(30)] {
+            assert!(is_username(good), "{good}");
+        }
+        for bad in
+            ["", "ab", "_ada", "a d a", "ada\0", "адa", "ada\u{202e}", &"a".repeat(31), &"a".repeat(1 << 20)]
+        {
+            assert!(!is_username(bad), "{bad:.40}");
+        }
+        assert_eq!(skeleton("NIKE_Fan10"), skeleton("nlke_fanIO"));
+    }
+
+    #[test]
+    fn addresses_are_checked_in_their_normal_form() {
+        assert_eq!(normal_email("  Ada@Example.COM "), "ada@example.com");
+        for good in ["a@b.co", "ada+drop@mail.example.com", "jürgen@müller.de"] {
+            assert!(is_email(&normal_email(good)), "{good}");
+        }
+        for bad in ["", "@", "a@b", "a b@c.de", "a@-b.de", "a@b..de", "a..b@c.de", "a@b.de\0", "a@b@c.de"] {
+            assert!(!is_email(&normal_email(bad)), "{bad}");
+        }
+        assert!(!is_email(&normal_email(&format!("{}@b.de", "a".repeat(1 << 20)))));
+    }
+
+    #[test]
+    fn passwords_are_measured_in_characters_of_their_normal_form() {
+        assert_eq!(refusals("ada", "a@b.co", "Password123"), [SignupRefusal::PasswordTooCommon]);
+        assert_eq!(refusals("ada", "a@b.co", &"é".repeat(9)), [SignupRefusal::PasswordTooShort]);
+        assert_eq!(refusals("ada", "a@b.co", &"é".repeat(128)), []);
+        assert_eq!(refusals("ada", "a@b.co", &"é".repeat(129)), [SignupRefusal::PasswordTooLong]);
+        assert_eq!(refusals("ada", "a@b.co", &"x".repeat(1 << 20)), [SignupRefusal::PasswordTooLong]);
+    }
+}

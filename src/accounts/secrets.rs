@@ -1,0 +1,65 @@
+//! Token secrets for a server to which none were given: made once, kept where only its user may read.
+
+use std::{
+    fs::{DirBuilder, OpenOptions},
+    io::{ErrorKind, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use secrecy::SecretString;
+
+use super::tokens::random_jti;
+use crate::config::TokenSecrets;
+
+/// A secret cannot be read or kept.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {why}", path.display())]
+pub struct SecretError {
+    path: PathBuf,
+    why: String,
+}
+
+/// The secrets of `data_dir`, made when they are not there.
+///
+/// # Errors
+/// The file that cannot be read or written, and why.
+pub fn kept_secrets(data_dir: &Path) -> Result<TokenSecrets, SecretError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .map_err(|error| SecretError { path: data_dir.to_owned(), why: error.to_string() })?;
+    Ok(TokenSecrets {
+        access: kept(&data_dir.join("jwt-access-secret"))?,
+        refresh: kept(&data_dir.join("jwt-refresh-secret"))?,
+    })
+}
+
+fn kept(path: &Path) -> Result<SecretString, SecretError> {
+    let failed = |why: String| SecretError { path: path.to_owned(), why };
+    // Written whole under another name first: a reader never meets half a secret.
+    let fresh = path.with_extension(format!("{}.new", std::process::id()));
+    if !path.exists() {
+        let mut options = OpenOptions::new();
+        let made = options.write(true).create_new(true).mode(0o600).open(&fresh).and_then(|mut file| {
+            file.write_all(random_jti().as_bytes())?;
+            file.sync_all()?;
+            // Of two servers that start together the first to link wins, and both read the same.
+            std::fs::hard_link(&fresh, path)
+        });
+        match made {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(error.to_string())),
+            _ => {}
+        }
+        std::fs::remove_file(&fresh).map_err(|error| failed(error.to_string()))?;
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|mut file| file.read_to_string(&mut text))
+        .map_err(|error| failed(error.to_string()))?;
+    match text.trim() {
+        secret if secret.len() >= 32 => Ok(secret.to_owned().into()),
+        _ => Err(failed("holds no secret; remove it to have one made".to_owned())),
+    }
+}

@@ -1,0 +1,212 @@
+//! Sessions: opened, refreshed, ended, and the memory of those that ended.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
+
+use chrono::TimeDelta;
+
+use super::{AccountError, Accounts, Caller, RefreshRefusal, SessionTokens, queries, tokens};
+use crate::{
+    clock::{ClockReading, Timestamp},
+    db::DbError,
+    ids::{SessionId, UserId},
+};
+
+/// A used token shown again within this time gets the same successor: two tabs, or an answer that was lost. Later
+/// it was stolen, by whoever used it first or by whoever shows it now.
+const GRACE: TimeDelta = TimeDelta::seconds(10);
+/// A session that ended through another server is known here this much later at most.
+const POLL: Duration = Duration::from_millis(500);
+/// A session ends at the time of its statement and is seen at its commit; this covers what lies between.
+const OVERLAP: TimeDelta = TimeDelta::seconds(5);
+
+/// A session about to be stored.
+pub(super) struct Opening {
+    pub(super) row: NewSession,
+    jti: String,
+}
+
+/// What the database gets of it.
+pub(super) struct NewSession {
+    pub(super) id: SessionId,
+    pub(super) token_hash: Vec<u8>,
+    pub(super) lifetime: TimeDelta,
+}
+
+/// When a token was made and until when it is good, by the database clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) from: Timestamp,
+    pub(super) until: Timestamp,
+}
+
+impl Accounts {
+    pub(super) fn opening_session(&self) -> Opening {
+        let jti = tokens::random_jti();
+        let row = NewSession {
+            id: SessionId::new(),
+            token_hash: tokens::hash(&jti),
+            lifetime: self.refresh_lifetime(),
+        };
+        Opening { row, jti }
+    }
+
+    pub(super) fn tokens_for(&self, user: UserId, opening: Opening, times: Times) -> SessionTokens {
+        self.tokens_of(user, opening.row.id, opening.jti, times)
+    }
+
+    fn tokens_of(&self, user: UserId, session: SessionId, jti: String, times: Times) -> SessionTokens {
+        let access_lifetime = TimeDelta::from_std(self.lifetimes.access).unwrap_or(TimeDelta::MAX);
+        // No access token outlives its session.
+        let access_expires_at = (times.from + access_lifetime).min(times.until);
+        SessionTokens {
+            user_id: user,
+            access: self.tokens.issue_access(user, session, times.from, access_expires_at),
+            access_expires_at: whole_seconds(access_expires_at),
+            refresh: self.tokens.issue_refresh(user, session, jti, times.from, times.until),
+            refresh_expires_at: whole_seconds(times.until),
+        }
+    }
+
+    fn refresh_lifetime(&self) -> TimeDelta {
+        TimeDelta::from_std(self.lifetimes.refresh).unwrap_or(TimeDelta::MAX)
+    }
+
+    /// Trades a refresh token for its successor and a new access token. Of parallel trades of one token all get the
+    /// same successor; a trade after the grace ends the session.
+    ///
+    /// # Errors
+    /// [`RefreshRefusal`], which does not say why, or the database.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<SessionTokens, AccountError<RefreshRefusal>> {
+        let refused = || AccountError::Refused(RefreshRefusal);
+        let claims = self.tokens.verify_refresh(refresh_token).map_err(|_| refused())?;
+        let caller = claims.caller().map_err(|_| refused())?;
+        let (user, session) = (caller.user_id, caller.session_id);
+        let successor = self.tokens.successor(&claims.jti);
+        let (presented, next) = (tokens::hash(&claims.jti), tokens::hash(&successor));
+
+        let mut connection = self.db.connection().await?;
+        let rotated =
+            queries::mark_rotated(&mut connection, session, &presented, &next, self.refresh_lifetime())
+                .await?;
+        if let Some(times) = rotated {
+            return Ok(self.tokens_of(user, session, successor, times));
+        }
+        let Some(found) = queries::find_session(&mut connection, session).await? else {
+            return Err(refused());
+        };
+        if found.ended || found.now >= found.times.until {
+            return Err(refused());
+        }
+        let same_again = found.token_hash == next && found.previous_hash.as_ref() == Some(&presented);
+        if same_again && found.now - found.times.from <= GRACE {
+            return Ok(self.tokens_of(user, session, successor, found.times));
+        }
+        tracing::warn!(%user, %session, "a used refresh token was shown again: its session ends");
+        let ended = queries::mark_ended(&mut connection, session, "token_reused").await?;
+        self.ended.remember(ended);
+        Err(refused())
+    }
+
+    /// Ends the session that the refresh token or else the caller names, or all of that person's. Returns how many
+    /// ended; `None` when neither names one.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn logout(
+        &self,
+        refresh_token: Option<&str>,
+        caller: Option<&Caller>,
+        everywhere: bool,
+    ) -> Result<Option<usize>, DbError> {
+        let named = match refresh_token {
+            Some(token) => self.tokens.verify_refresh(token).and_then(|claims| claims.caller()).ok(),
+            None => caller.copied(),
+        };
+        let Some(named) = named else {
+            // A refresh token that is not ours names no session: nothing ends, and nobody learns why.
+            return Ok(refresh_token.map(|_| 0));
+        };
+        let mut connection = self.db.connection().await?;
+        let ended = match everywhere {
+            true => {
+                queries::mark_all_ended(&mut connection, named.user_id, named.session_id, "logout").await?
+            }
+            false => queries::mark_ended(&mut connection, named.session_id, "logout").await?,
+        };
+        let count = ended.len();
+        self.ended.remember(ended);
+        Ok(Some(count))
+    }
+
+    /// Learns of sessions that ended elsewhere, for as long as it is polled. Errors are logged and tried again.
+    pub async fn watch_sessions(self) {
+        loop {
+            if let Err(error) = self.look_for_ended().await {
+                tracing::warn!(%error, "cannot learn which sessions ended; trying again");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// One look at the sessions that ended since the last one.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn look_for_ended(&self) -> Result<(), DbError> {
+        let horizon = TimeDelta::from_std(self.lifetimes.access).unwrap_or(TimeDelta::MAX) + tokens::LEEWAY;
+        let since = self.ended.seen_until().map(|seen| seen - OVERLAP);
+        let mut connection = self.db.connection().await?;
+        let (now, ended) = queries::list_ended(&mut connection, since, horizon).await?;
+        self.ended.learn(now, ended, horizon);
+        Ok(())
+    }
+}
+
+/// Tokens count in whole seconds; what the API tells of them does too.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_timestamp(at.timestamp(), 0).unwrap_or(at)
+}
+
+/// The sessions that ended within the life of an access token, and the database clock.
+#[derive(Default)]
+pub(super) struct EndedSessions(RwLock<Memory>);
+
+#[derive(Default)]
+struct Memory {
+    ended: HashMap<SessionId, Timestamp>,
+    clock: Option<ClockReading>,
+}
+
+impl EndedSessions {
+    pub(super) fn knows(&self, session: SessionId) -> bool {
+        self.read().ended.contains_key(&session)
+    }
+
+    /// The database clock. Before the first look, this machine's.
+    pub(super) fn now(&self) -> Timestamp {
+        self.read().clock.map_or_else(chrono::Utc::now, |clock| clock.now())
+    }
+
+    fn seen_until(&self) -> Option<Timestamp> {
+        self.read().clock.map(|clock| clock.at)
+    }
+
+    fn remember(&self, ended: Vec<(SessionId, Timestamp)>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).ended.extend(ended);
+    }
+
+    fn learn(&self, now: Timestamp, ended: Vec<(SessionId, Timestamp)>, horizon: TimeDelta) {
+        let mut memory = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        memory.clock = Some(ClockReading::arrived_now(now));
+        memory.ended.extend(ended);
+        memory.ended.retain(|_, ended_at| *ended_at + horizon + OVERLAP > now);
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Memory> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
