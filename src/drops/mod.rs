@@ -1,0 +1,110 @@
+//! The catalogue: drops are created, found and listed here.
+//!
+//! A drop is always read whole, by one statement: what it is, its stock per size, its version and the clock. Who
+//! changes stock is `stock`; this module writes the opening stock and never touches it again.
+
+mod queries;
+mod rules;
+mod state;
+
+pub use rules::{CreateRefusal, CreateRefusalCode, NewDrop, NewSize};
+pub use state::{Catalogue, DropState, DropStatus, Money, SizeStock, StockCount};
+
+use crate::{
+    clock::Timestamp,
+    db::{Database, DbError},
+    ids::{Cursor, DropId, Page},
+};
+
+/// A drop was refused or could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// What is wrong with it, every field at once.
+    #[error("the drop is not right")]
+    Refused(Vec<CreateRefusal>),
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// Which drops to list.
+#[derive(Clone, Debug)]
+pub struct ListDrops {
+    /// How many at most.
+    pub first: usize,
+    /// Those that follow this place.
+    pub after: Option<Cursor>,
+    /// In one of these states.
+    pub statuses: Vec<DropStatus>,
+    /// The one that started first at the front, instead of last.
+    pub reverse: bool,
+}
+
+/// The service. Cloning is cheap and shares it.
+#[derive(Clone)]
+pub struct Drops {
+    db: Database,
+}
+
+impl Drops {
+    /// The service over `db`.
+    pub fn new(db: &Database) -> Self {
+        Self { db: db.clone() }
+    }
+
+    /// Makes a drop with its opening stock, which is version 1. One statement: it is all there or not at all.
+    ///
+    /// # Errors
+    /// Every wrong field at once, or the database.
+    pub async fn create(&self, new: NewDrop) -> Result<DropState, CreateError> {
+        let checked = rules::check(new).map_err(CreateError::Refused)?;
+        let mut connection = self.db.connection().await?;
+        let id = DropId::new();
+        if !queries::insert_drop(&mut connection, id, checked).await? {
+            return Err(CreateError::Refused(vec![CreateRefusal::ends_too_early()]));
+        }
+        let made = queries::list_by_ids(&mut connection, &[id]).await?;
+        made.into_iter().next().ok_or_else(|| DbError::Unexpected("a drop vanished".to_owned()).into())
+    }
+
+    /// The drop, if there is one.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn find(&self, id: DropId) -> Result<Option<DropState>, DbError> {
+        Ok(self.list_by_ids(&[id]).await?.pop())
+    }
+
+    /// These drops, in no particular order; unknown ids are left out.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_by_ids(&self, ids: &[DropId]) -> Result<Vec<DropState>, DbError> {
+        queries::list_by_ids(&mut self.db.connection().await?, ids).await
+    }
+
+    /// A page of drops.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list(&self, list: &ListDrops) -> Result<Page<DropState>, DbError> {
+        let found = queries::list(&mut self.db.connection().await?, list).await?;
+        Ok(Page::of(found, list.first))
+    }
+
+    /// The versions of these drops and, if asked for, of every drop that is neither cancelled nor over.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_versions(&self, ids: &[DropId], all_open: bool) -> Result<Vec<(DropId, i32)>, DbError> {
+        queries::list_versions(&mut self.db.connection().await?, ids, all_open).await
+    }
+
+    /// The database clock.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn now(&self) -> Result<Timestamp, DbError> {
+        queries::find_now(&mut self.db.connection().await?).await
+    }
+}

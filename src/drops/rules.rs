@@ -1,0 +1,217 @@
+//! What a new drop may be.
+
+use std::collections::HashSet;
+
+use url::Url;
+
+use super::Money;
+use crate::clock::Timestamp;
+
+const LONGEST_NAME: usize = 200;
+const LONGEST_DESCRIPTION: usize = 5_000;
+const LONGEST_URL: usize = 2_048;
+const LONGEST_SIZE: usize = 32;
+const MOST_SIZES: usize = 100;
+/// Each pair is a row.
+const MOST_PAIRS: i64 = 1_000_000;
+const LONGEST_HOLD: i32 = 24 * 60 * 60;
+const HIGHEST_LIMIT: i32 = 10_000;
+/// The size of a drop that has only one.
+const ONLY_SIZE: &str = "ONE";
+
+/// A drop as an administrator describes it.
+#[derive(Clone, Debug)]
+pub struct NewDrop {
+    /// 1 to 200 characters.
+    pub name: String,
+    /// At most 5,000 characters.
+    pub description: Option<String>,
+    /// `http` or `https`, at most 2,048 characters.
+    pub image_url: Option<String>,
+    /// Above zero.
+    pub price: Money,
+    /// Now, when there is none.
+    pub starts_at: Option<Timestamp>,
+    /// Never, when there is none.
+    pub ends_at: Option<Timestamp>,
+    /// 1 second to a day.
+    pub hold_seconds: i32,
+    /// 1 to 10,000.
+    pub purchase_limit: i32,
+    /// Up to 100 sizes; or `stock`.
+    pub sizes: Option<Vec<NewSize>>,
+    /// Pairs of a drop that comes in one size; or `sizes`.
+    pub stock: Option<i32>,
+}
+
+/// The opening stock of a size.
+#[derive(Clone, Debug)]
+pub struct NewSize {
+    /// 1 to 32 characters, once per drop.
+    pub size: String,
+    /// Above zero; all sizes together have at most a million.
+    pub stock: i32,
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CreateRefusalCode {
+    /// Nothing in it.
+    Blank,
+    /// Over its length.
+    TooLong,
+    /// Not of its form or outside its bounds.
+    Invalid,
+    /// Zero or less.
+    NotPositive,
+    /// There twice.
+    Duplicate,
+    /// The end does not come after the start, or has passed.
+    EndsTooEarly,
+    /// Both or neither.
+    SizesOrStock,
+}
+
+/// A wrong field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateRefusal {
+    /// What is wrong.
+    pub code: CreateRefusalCode,
+    /// Path below the input.
+    pub field: Vec<String>,
+    /// For people.
+    pub message: String,
+}
+
+impl CreateRefusal {
+    fn new(code: CreateRefusalCode, field: &[&str], message: impl Into<String>) -> Self {
+        Self { code, field: field.iter().map(|part| (*part).to_owned()).collect(), message: message.into() }
+    }
+
+    pub(super) fn ends_too_early() -> Self {
+        Self::new(
+            CreateRefusalCode::EndsTooEarly,
+            &["endsAt"],
+            "A drop ends after its start, and not in the past.",
+        )
+    }
+}
+
+/// A drop whose fields are right, but for its times: those the database compares with its clock.
+#[derive(Debug)]
+pub(super) struct CheckedDrop {
+    pub(super) new: NewDrop,
+    pub(super) sizes: Vec<NewSize>,
+}
+
+/// Checks every field, so that a form can show everything that is wrong at once.
+pub(super) fn check(mut new: NewDrop) -> Result<CheckedDrop, Vec<CreateRefusal>> {
+    use CreateRefusalCode::{Blank, Invalid, NotPositive, SizesOrStock, TooLong};
+
+    let mut refusals = Vec::new();
+    new.name = new.name.trim().to_owned();
+    if new.name.is_empty() {
+        refusals.push(CreateRefusal::new(Blank, &["name"], "A drop has a name."));
+    } else if new.name.chars().count() > LONGEST_NAME {
+        let message = format!("A name has at most {LONGEST_NAME} characters.");
+        refusals.push(CreateRefusal::new(TooLong, &["name"], message));
+    } else if new.name.chars().any(char::is_control) {
+        refusals.push(CreateRefusal::new(Invalid, &["name"], "A name has no control characters."));
+    }
+    if let Some(text) = &new.description {
+        if text.chars().count() > LONGEST_DESCRIPTION {
+            let message = format!("A description has at most {LONGEST_DESCRIPTION} characters.");
+            refusals.push(CreateRefusal::new(TooLong, &["description"], message));
+        } else if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+            let message = "A description has no control characters but line breaks and tabs.";
+            refusals.push(CreateRefusal::new(Invalid, &["description"], message));
+        }
+    }
+    if let Some(text) = &new.image_url {
+        if text.len() > LONGEST_URL {
+            let message = format!("A URL has at most {LONGEST_URL} characters.");
+            refusals.push(CreateRefusal::new(TooLong, &["imageUrl"], message));
+        } else if !Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+            refusals.push(CreateRefusal::new(Invalid, &["imageUrl"], "This is not an http or https URL."));
+        }
+    }
+    if new.price.amount <= 0 {
+        refusals.push(CreateRefusal::new(NotPositive, &["price", "amount"], "A price is above zero."));
+    }
+    if new.price.currency.len() != 3 || !new.price.currency.chars().all(|c| c.is_ascii_uppercase()) {
+        let message = "A currency is three capital letters, as in ISO 4217.";
+        refusals.push(CreateRefusal::new(Invalid, &["price", "currency"], message));
+    }
+    check_range(&mut refusals, "holdSeconds", new.hold_seconds, LONGEST_HOLD);
+    check_range(&mut refusals, "purchaseLimit", new.purchase_limit, HIGHEST_LIMIT);
+    for (field, instant) in [("startsAt", new.starts_at), ("endsAt", new.ends_at)] {
+        if instant.is_some_and(|instant| !(0..=253_402_300_799).contains(&instant.timestamp())) {
+            refusals.push(CreateRefusal::new(Invalid, &[field], "An instant lies between 1970 and 9999."));
+        }
+    }
+
+    let sizes = match (new.sizes.take(), new.stock) {
+        (Some(sizes), None) if !sizes.is_empty() => sizes,
+        (None, Some(stock)) => vec![NewSize { size: ONLY_SIZE.to_owned(), stock }],
+        (sizes, stock) => {
+            let field = if stock.is_none() && sizes.is_some() { "sizes" } else { "stock" };
+            let message = "Give either sizes, at least one, or the stock of a drop that comes in one size.";
+            refusals.push(CreateRefusal::new(SizesOrStock, &[field], message));
+            Vec::new()
+        }
+    };
+    let sizes = check_sizes(&mut refusals, sizes, new.stock.is_some());
+    if refusals.is_empty() { Ok(CheckedDrop { new, sizes }) } else { Err(refusals) }
+}
+
+fn check_range(refusals: &mut Vec<CreateRefusal>, field: &str, value: i32, most: i32) {
+    if value <= 0 {
+        refusals.push(CreateRefusal::new(
+            CreateRefusalCode::NotPositive,
+            &[field],
+            "This number is above zero.",
+        ));
+    } else if value > most {
+        let message = format!("This number is at most {most}.");
+        refusals.push(CreateRefusal::new(CreateRefusalCode::Invalid, &[field], message));
+    }
+}
+
+fn check_sizes(refusals: &mut Vec<CreateRefusal>, sizes: Vec<NewSize>, only_stock: bool) -> Vec<NewSize> {
+    use CreateRefusalCode::{Blank, Duplicate, Invalid, NotPositive, TooLong};
+
+    if sizes.len() > MOST_SIZES {
+        let message = format!("A drop has at most {MOST_SIZES} sizes.");
+        refusals.push(CreateRefusal::new(TooLong, &["sizes"], message));
+        return sizes;
+    }
+    let mut seen = HashSet::new();
+    let mut checked = Vec::with_capacity(sizes.len());
+    for (index, NewSize { size, stock }) in sizes.into_iter().enumerate() {
+        let index = index.to_string();
+        let size = size.trim().to_owned();
+        let at = ["sizes", &index, "size"];
+        if size.is_empty() {
+            refusals.push(CreateRefusal::new(Blank, &at, "A size has a name, as printed on the box."));
+        } else if size.chars().count() > LONGEST_SIZE {
+            let message = format!("A size has at most {LONGEST_SIZE} characters.");
+            refusals.push(CreateRefusal::new(TooLong, &at, message));
+        } else if size.chars().any(char::is_control) {
+            refusals.push(CreateRefusal::new(Invalid, &at, "A size has no control characters."));
+        } else if !seen.insert(size.clone()) {
+            refusals.push(CreateRefusal::new(Duplicate, &at, "This size is there twice."));
+        }
+        if stock <= 0 {
+            let only = ["stock"];
+            let of_size = ["sizes", &index, "stock"];
+            let at: &[&str] = if only_stock { &only } else { &of_size };
+            refusals.push(CreateRefusal::new(NotPositive, at, "A stock is above zero."));
+        }
+        checked.push(NewSize { size, stock });
+    }
+    if checked.iter().map(|size| i64::from(size.stock)).sum::<i64>() > MOST_PAIRS {
+        let at = if only_stock { "stock" } else { "sizes" };
+        refusals.push(CreateRefusal::new(Invalid, &[at], format!("A drop has at most {MOST_PAIRS} pairs.")));
+    }
+    checked
+}

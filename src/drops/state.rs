@@ -1,0 +1,176 @@
+//! A drop as it stands at one version.
+
+use crate::{
+    clock::{ClockReading, Timestamp},
+    ids::DropId,
+};
+
+/// An amount of money.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Money {
+    /// In the currency's minor unit.
+    pub amount: i32,
+    /// ISO 4217.
+    pub currency: String,
+}
+
+/// Where a drop stands in its life, derived from the clock and its flags: the first that applies, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropStatus {
+    /// Withdrawn by an administrator.
+    Cancelled,
+    /// Its end has passed.
+    Ended,
+    /// Its start lies ahead.
+    Scheduled,
+    /// Every pair is sold.
+    SoldOut,
+    /// On sale.
+    Live,
+}
+
+impl DropStatus {
+    /// Live or sold out: on show, and on the board.
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Live | Self::SoldOut)
+    }
+}
+
+/// What a drop is, its stock aside.
+#[derive(Clone, Debug)]
+pub struct Catalogue {
+    /// Such as the model's name.
+    pub name: String,
+    /// A text about it.
+    pub description: Option<String>,
+    /// `http` or `https`.
+    pub image_url: Option<String>,
+    /// Of one pair.
+    pub price: Money,
+    /// From when it is on sale.
+    pub starts_at: Timestamp,
+    /// Until when; never ends when there is none.
+    pub ends_at: Option<Timestamp>,
+    /// How long a reservation holds a pair.
+    pub hold_seconds: i32,
+    /// Pairs that one buyer may have.
+    pub purchase_limit: i32,
+    /// When it was withdrawn.
+    pub cancelled_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Pairs by what became of them: `total = available + held + sold`, always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StockCount {
+    /// All pairs.
+    pub total: i32,
+    /// Free.
+    pub available: i32,
+    /// Held and not yet bought, lapsed holds that nobody has taken back included.
+    pub held: i32,
+    /// Bought.
+    pub sold: i32,
+}
+
+/// The stock of one size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SizeStock {
+    /// As printed on the box.
+    pub size: String,
+    /// Its pairs.
+    pub count: StockCount,
+}
+
+/// A drop at one version: everything in it was read by one statement or under the drop's lock.
+#[derive(Clone, Debug)]
+pub struct DropState {
+    /// Which.
+    pub id: DropId,
+    /// What it is.
+    pub catalogue: Catalogue,
+    /// In the order in which the administrator listed them.
+    pub sizes: Vec<SizeStock>,
+    /// Rises by one with each change.
+    pub version: i32,
+    /// The database clock when this was read.
+    pub read: ClockReading,
+}
+
+impl DropState {
+    /// All sizes together.
+    pub fn count(&self) -> StockCount {
+        self.sizes.iter().fold(StockCount::default(), |sum, size| StockCount {
+            total: sum.total + size.count.total,
+            available: sum.available + size.count.available,
+            held: sum.held + size.count.held,
+            sold: sum.sold + size.count.sold,
+        })
+    }
+
+    /// Where the drop stands at `at`.
+    pub fn status(&self, at: Timestamp) -> DropStatus {
+        let catalogue = &self.catalogue;
+        if catalogue.cancelled_at.is_some() {
+            DropStatus::Cancelled
+        } else if catalogue.ends_at.is_some_and(|ends_at| ends_at <= at) {
+            DropStatus::Ended
+        } else if catalogue.starts_at > at {
+            DropStatus::Scheduled
+        } else if self.sizes.iter().all(|size| size.count.sold == size.count.total) {
+            DropStatus::SoldOut
+        } else {
+            DropStatus::Live
+        }
+    }
+
+    /// The next instant after `at` at which the clock alone changes the status.
+    pub fn next_clock_change(&self, at: Timestamp) -> Option<Timestamp> {
+        let Catalogue { starts_at, ends_at, cancelled_at, .. } = self.catalogue;
+        let ahead = |instant: &Timestamp| cancelled_at.is_none() && *instant > at;
+        [Some(starts_at), ends_at].into_iter().flatten().filter(ahead).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn the_first_status_that_applies_is_the_status() {
+        let at = chrono::Utc::now();
+        let hour = TimeDelta::hours(1);
+        let state = |starts_at, ends_at, cancelled_at, sold| DropState {
+            id: DropId::new(),
+            catalogue: Catalogue {
+                name: "Runner".to_owned(),
+                description: None,
+                image_url: None,
+                price: Money { amount: 18_000, currency: "USD".to_owned() },
+                starts_at,
+                ends_at,
+                hold_seconds: 60,
+                purchase_limit: 1,
+                cancelled_at,
+                created_at: at,
+            },
+            sizes: vec![SizeStock {
+                size: "ONE".to_owned(),
+                count: StockCount { total: 2, available: 2 - sold, held: 0, sold },
+            }],
+            version: 1,
+            read: ClockReading::arrived_now(at),
+        };
+        assert_eq!(state(at, Some(at + hour), None, 1).status(at), DropStatus::Live);
+        assert_eq!(state(at, Some(at + hour), None, 2).status(at), DropStatus::SoldOut);
+        assert_eq!(state(at + hour, None, None, 2).status(at), DropStatus::Scheduled);
+        assert_eq!(state(at - hour, Some(at), None, 2).status(at), DropStatus::Ended);
+        assert_eq!(state(at - hour, Some(at), Some(at), 0).status(at), DropStatus::Cancelled);
+        assert_eq!(state(at + hour, Some(at + hour * 2), None, 0).next_clock_change(at), Some(at + hour));
+        assert_eq!(state(at, Some(at + hour), None, 0).next_clock_change(at), Some(at + hour));
+        assert_eq!(state(at, Some(at + hour), Some(at), 0).next_clock_change(at), None);
+    }
+}
