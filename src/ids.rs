@@ -240,7 +240,7 @@ mod tests {
         let cursor = Cursor { at, id: Uuid::now_v7() };
         assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
         let far = Cursor { at: Timestamp::MAX_UTC, id: cursor.id };
-        for text in ["", "cursor", &cursor.encode()[1..], &far.encode(), &"_".repeat(32)] {
+        for text in ["", "cursor", &cursor.encode()[1..], &far.encode(), &"x".repeat(9999)] {
             assert_eq!(Cursor::decode(text), None, "{text}");
         }
     }

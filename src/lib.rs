@@ -9,5 +9,6 @@ pub mod clock;
 pub mod config;
 pub mod db;
 pub mod drops;
+pub mod feed;
 pub mod ids;
 pub mod telemetry;

@@ -66,7 +66,9 @@ pub(super) fn normal_password(password: &str) -> SecretString {
 
 /// The form in which addresses are stored and compared. Some servers tell `A@` from `a@`; no person does.
 pub(super) fn normal_email(email: &str) -> String {
-    email.trim().chars().take(LONGEST_EMAIL + 1).nfkc().collect::<String>().to_lowercase()
+    let normal = email.trim().chars().take(LONGEST_EMAIL + 1).nfkc().collect::<String>().to_lowercase();
+    // PostgreSQL's text cannot hold a NUL; with this in its place it is still no address.
+    normal.replace('\0', "\u{fffd} ")
 }
 
 fn is_username(name: &str) -> bool {

@@ -127,12 +127,19 @@ pub(super) fn check(mut new: NewDrop) -> Result<CheckedDrop, Vec<CreateRefusal>>
             refusals.push(CreateRefusal::new(Invalid, &["description"], message));
         }
     }
-    if let Some(text) = &new.image_url {
+    if let Some(text) = &mut new.image_url {
         if text.len() > LONGEST_URL {
             let message = format!("A URL has at most {LONGEST_URL} characters.");
             refusals.push(CreateRefusal::new(TooLong, &["imageUrl"], message));
-        } else if !Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
-            refusals.push(CreateRefusal::new(Invalid, &["imageUrl"], "This is not an http or https URL."));
+        } else {
+            match Url::parse(text) {
+                // As it was understood: whatever was odd about it is percent-encoded now.
+                Ok(url) if matches!(url.scheme(), "http" | "https") => *text = url.into(),
+                _ => {
+                    let message = "This is not an http or https URL.";
+                    refusals.push(CreateRefusal::new(Invalid, &["imageUrl"], message));
+                }
+            }
         }
     }
     if new.price.amount <= 0 {

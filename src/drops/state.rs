@@ -2,7 +2,7 @@
 
 use crate::{
     clock::{ClockReading, Timestamp},
-    ids::DropId,
+    ids::{Cursor, DropId},
 };
 
 /// An amount of money.
@@ -107,6 +107,11 @@ impl DropState {
             held: sum.held + size.count.held,
             sold: sum.sold + size.count.sold,
         })
+    }
+
+    /// Its place in a list of drops.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { at: self.catalogue.starts_at, id: self.id.0 }
     }
 
     /// Where the drop stands at `at`.

@@ -1,0 +1,164 @@
+//! Tells whoever watches how the stock stands.
+//!
+//! Stock is a value, not a log: a channel holds the newest state of a drop, whole, and a slow reader misses the
+//! states between, never the last one. Who publishes does so after COMMIT; late, repeated and reordered states are
+//! told by their version. The database is the truth: a poll of versions finds what nobody published here, and a
+//! timer reads again what the clock changes.
+
+mod board;
+mod channel;
+mod pace;
+mod shown;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{Stream, StreamExt as _};
+use tokio::{sync::Notify, time::Instant};
+
+pub use shown::Shown;
+
+use crate::{
+    db::DbError,
+    drops::{DropState, DropStatus, Drops, ListDrops},
+    ids::DropId,
+    telemetry::Metrics,
+};
+use board::Board;
+use channel::Channels;
+
+/// How often versions are compared with the database's: what happened through another server, or was committed by
+/// one that died before it could tell, shows this much later at most.
+const POLL: Duration = Duration::from_millis(250);
+/// Drops that the board reads at once when somebody begins to watch it.
+const BOARD_PAGE: usize = 100;
+
+/// The service. Cloning is cheap and shares it.
+#[derive(Clone)]
+pub struct Feed {
+    drops: Drops,
+    channels: Arc<Channels>,
+    board: Arc<Board>,
+    /// Something new is watched or shown: the next instant at which the clock changes it may be another.
+    changed: Arc<Notify>,
+}
+
+impl Feed {
+    /// The service over `drops`. [`run`](Self::run) has to run beside it.
+    pub fn new(drops: &Drops, metrics: &Metrics) -> Self {
+        Self {
+            drops: drops.clone(),
+            channels: Arc::new(Channels::new(metrics)),
+            board: Arc::new(Board::new(metrics)),
+            changed: Arc::default(),
+        }
+    }
+
+    /// Shows a state to whoever watches its drop, unless a newer one was shown.
+    pub fn publish(&self, state: DropState) {
+        let shown = Shown::new(Arc::new(state));
+        self.board.show(&shown);
+        self.channels.show(shown);
+        self.changed.notify_one();
+    }
+
+    /// The states of one drop, the current one at once. `None`: there is no such drop.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn watch_drop(&self, id: DropId) -> Result<Option<impl Stream<Item = Shown> + use<>>, DbError> {
+        // Watching first and reading second leaves no gap between the two.
+        let watching = self.channels.watch(id);
+        let Some(state) = self.drops.find(id).await? else { return Ok(None) };
+        self.publish(state);
+        Ok(Some(pace::one_drop(watching)))
+    }
+
+    /// The states of every active drop, the current ones at once, and the last one of each that leaves.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn watch_board(&self) -> Result<impl Stream<Item = Shown> + use<>, DbError> {
+        let watching = self.board.watch();
+        let mut after = None;
+        loop {
+            let statuses = vec![DropStatus::Live, DropStatus::SoldOut];
+            let page =
+                self.drops.list(&ListDrops { first: BOARD_PAGE, after, statuses, reverse: false }).await?;
+            after = page.items.last().map(DropState::cursor);
+            page.items.into_iter().for_each(|state| self.publish(state));
+            if !page.has_next {
+                return Ok(pace::board(watching).boxed());
+            }
+        }
+    }
+
+    /// Whether anyone watches this drop, or the board.
+    pub fn is_watched(&self, id: DropId) -> bool {
+        self.channels.is_watched(id) || self.board.is_watched()
+    }
+
+    /// Polls and times for as long as it is polled. Errors are logged and tried again.
+    pub async fn run(self) {
+        let mut poll = tokio::time::interval(POLL);
+        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let looked = tokio::select! {
+                _ = poll.tick() => self.look_for_new().await,
+                () = sleep_until(self.next_clock_change()) => self.look_at_the_clock().await,
+                () = self.changed.notified() => Ok(()),
+            };
+            if let Err(error) = looked {
+                tracing::warn!(%error, "cannot read what the feed should show; trying again");
+                tokio::time::sleep(POLL).await;
+            }
+        }
+    }
+
+    /// Reads the drops whose version is not the one shown.
+    async fn look_for_new(&self) -> Result<(), DbError> {
+        self.board.forget_the_gone();
+        let board = self.board.is_watched();
+        let mut shown = self.channels.versions();
+        shown.extend(self.board.versions());
+        if shown.is_empty() && !board {
+            return Ok(());
+        }
+        let ids: Vec<DropId> = shown.keys().copied().collect();
+        let versions = self.drops.list_versions(&ids, board).await?;
+        let is_new = |(id, version): &(DropId, i32)| shown.get(id).is_none_or(|shown| shown < version);
+        self.read(&versions.into_iter().filter(is_new).map(|(id, _)| id).collect::<Vec<_>>()).await
+    }
+
+    /// Reads the drops whose status the clock has changed. The database clock decides: where this machine's runs
+    /// ahead of it, the status is as before and the new reading sets the timer anew.
+    async fn look_at_the_clock(&self) -> Result<(), DbError> {
+        let now = Instant::now();
+        let due = |shown: &Shown| {
+            shown.next_clock_change().is_some_and(|moment| moment <= now).then_some(shown.state.id)
+        };
+        let ids: Vec<DropId> = self.channels.all().iter().chain(&self.board.all()).filter_map(due).collect();
+        self.read(&ids).await
+    }
+
+    async fn read(&self, ids: &[DropId]) -> Result<(), DbError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        for state in self.drops.list_by_ids(ids).await? {
+            self.publish(state);
+        }
+        Ok(())
+    }
+
+    fn next_clock_change(&self) -> Option<Instant> {
+        self.channels.all().iter().chain(&self.board.all()).filter_map(Shown::next_clock_change).min()
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        // Never at once: a clock that disagrees must not make the loop spin.
+        Some(moment) => tokio::time::sleep_until(moment.max(Instant::now() + Duration::from_millis(1))).await,
+        None => std::future::pending().await,
+    }
+}
