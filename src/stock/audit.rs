@@ -1,0 +1,149 @@
+//! Checks the stock law and the ledger on a live database.
+//!
+//! Each check is one statement that returns the rows at fault; all of them see the same snapshot.
+
+use diesel::{
+    QueryableByName,
+    sql_types::{Nullable, Text, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::db::DbError;
+
+/// Something that is off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, QueryableByName)]
+pub struct Finding {
+    /// Which rule is broken.
+    #[diesel(sql_type = Text)]
+    pub rule: String,
+    /// Of which drop.
+    #[diesel(sql_type = SqlUuid)]
+    pub drop_id: Uuid,
+    /// Of which size, where the rule is about one.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub size: Option<String>,
+    /// The figures that do not agree.
+    #[diesel(sql_type = Text)]
+    pub detail: String,
+}
+
+/// Each rule with the statement that finds what breaks it.
+const RULES: &[(&str, &str)] = &[
+    (
+        "total = available + held + sold, none below zero",
+        "SELECT drop_id, size,
+                format('total %s, available %s, held %s, sold %s', total, available, held, sold) AS detail
+         FROM drop_sizes
+         WHERE total <> available + held + sold OR least(total, available, held, sold) < 0",
+    ),
+    (
+        "counters = rows",
+        "SELECT s.drop_id, s.size, format('held %s, active reservations %s; sold %s, purchased reservations %s, \
+                purchases %s; total %s, pairs %s', held, active, sold, purchased, bought, total, pairs) AS detail
+         FROM drop_sizes AS s,
+         LATERAL (SELECT count(*) FILTER (WHERE status = 'active') AS active,
+                         count(*) FILTER (WHERE status = 'purchased') AS purchased
+                  FROM reservations AS r WHERE r.drop_id = s.drop_id AND r.size = s.size) AS r,
+         LATERAL (SELECT count(*) AS bought FROM purchases AS p WHERE p.drop_id = s.drop_id AND p.size = s.size) AS p,
+         LATERAL (SELECT count(*) AS pairs FROM pairs AS n WHERE n.drop_id = s.drop_id AND n.size = s.size) AS n
+         WHERE held <> active OR sold <> purchased OR sold <> bought OR total <> pairs",
+    ),
+    (
+        "a live reservation owns a pair of its own",
+        "SELECT drop_id, size, format('pair %s has %s owners', pair_number, count(*)) AS detail
+         FROM reservations WHERE status IN ('active', 'purchased')
+         GROUP BY drop_id, size, pair_number HAVING count(*) > 1",
+    ),
+    (
+        "a purchase is what its reservation was",
+        "SELECT p.drop_id, p.size, format('purchase %s', p.reservation_id) AS detail
+         FROM purchases AS p JOIN reservations AS r ON r.drop_id = p.drop_id AND r.id = p.reservation_id
+         WHERE (p.size, p.pair_number, p.user_id, p.price_amount, p.price_currency, p.purchased_at)
+               IS DISTINCT FROM (r.size, r.pair_number, r.user_id, r.price_amount, r.price_currency, r.closed_at)
+            OR r.status <> 'purchased'",
+    ),
+    (
+        "no purchase from the deadline on, no expiry before it",
+        "SELECT drop_id, size, format('reservation %s: %s at %s, deadline %s', id, status, closed_at, expires_at)
+                AS detail
+         FROM reservations
+         WHERE (status = 'purchased' AND closed_at >= expires_at) OR (status = 'expired' AND closed_at < expires_at)",
+    ),
+    (
+        "nobody has more pairs than one may",
+        "SELECT r.drop_id, NULL AS size, format('buyer %s has %s of %s', user_id, count(*), purchase_limit) AS detail
+         FROM reservations AS r JOIN drops AS d ON d.id = r.drop_id WHERE status IN ('active', 'purchased')
+         GROUP BY r.drop_id, user_id, purchase_limit HAVING count(*) > purchase_limit",
+    ),
+    (
+        "a cancelled drop has no active holds",
+        "SELECT drop_id, size, format('reservation %s', r.id) AS detail
+         FROM reservations AS r JOIN drops AS d ON d.id = r.drop_id
+         WHERE cancelled_at IS NOT NULL AND status = 'active'",
+    ),
+    (
+        "the ledger has every version once",
+        "SELECT d.id AS drop_id, NULL AS size,
+                format('version %s, %s events up to %s', stock_version, count(e.version), max(e.version)) AS detail
+         FROM drops AS d LEFT JOIN stock_events AS e ON e.drop_id = d.id
+         GROUP BY d.id HAVING count(e.version) <> stock_version OR max(e.version) IS DISTINCT FROM stock_version",
+    ),
+    (
+        "the ledger adds up to the counters",
+        "WITH line AS (
+            SELECT e.drop_id, l.* FROM stock_events AS e,
+            LATERAL unnest(sizes, restocked, reserved, purchased, released, expired)
+                    AS l (size, restocked, reserved, purchased, released, expired)
+         ), sum AS (
+            SELECT drop_id, size, sum(restocked) AS total,
+                   sum(restocked - reserved + released + expired) AS available,
+                   sum(reserved - purchased - released - expired) AS held, sum(purchased) AS sold
+            FROM line GROUP BY drop_id, size
+         )
+         SELECT coalesce(s.drop_id, sum.drop_id) AS drop_id, coalesce(s.size, sum.size) AS size,
+                format('counters %s/%s/%s/%s, ledger %s/%s/%s/%s', s.total, s.available, s.held, s.sold, sum.total,
+                       sum.available, sum.held, sum.sold) AS detail
+         FROM drop_sizes AS s FULL JOIN sum ON sum.drop_id = s.drop_id AND sum.size = s.size
+         WHERE (s.total, s.available, s.held, s.sold)
+               IS DISTINCT FROM (sum.total, sum.available, sum.held, sum.sold)",
+    ),
+    (
+        "each event's counters follow from the one before",
+        "WITH line AS (
+            SELECT e.drop_id, e.version, l.*,
+                   sum(restocked) OVER w AS t, sum(restocked - reserved + released + l.expired) OVER w AS a,
+                   sum(reserved - purchased - released - l.expired) OVER w AS h, sum(purchased) OVER w AS s
+            FROM stock_events AS e,
+            LATERAL unnest(e.sizes, e.restocked, e.reserved, e.purchased, e.released, e.expired, e.total, e.available,
+                           e.held, e.sold)
+                    AS l (size, restocked, reserved, purchased, released, expired, total, available, held, sold)
+            WINDOW w AS (PARTITION BY e.drop_id, l.size ORDER BY e.version)
+         )
+         SELECT drop_id, size, format('version %s says %s/%s/%s/%s, its changes give %s/%s/%s/%s', version, total,
+                                      available, held, sold, t, a, h, s) AS detail
+         FROM line WHERE (total, available, held, sold) IS DISTINCT FROM (t, a, h, s)",
+    ),
+];
+
+/// How many rules are checked.
+pub const RULE_COUNT: usize = RULES.len();
+
+/// Checks every rule on one snapshot. Nothing found: all is well.
+///
+/// # Errors
+/// The database.
+pub async fn audit(connection: &mut AsyncPgConnection) -> Result<Vec<Finding>, DbError> {
+    let mut transaction = connection.build_transaction().repeatable_read().read_only();
+    transaction
+        .run(async |connection| {
+            let mut findings = Vec::new();
+            for (rule, find) in RULES {
+                let find = format!("SELECT '{rule}' AS rule, found.* FROM ({find}) AS found LIMIT 100");
+                findings.extend(diesel::sql_query(find).load::<Finding>(connection).await?);
+            }
+            Ok(findings)
+        })
+        .await
+}

@@ -1,0 +1,348 @@
+//! Reservations and purchases as they are read: by id, of a drop, of a person.
+//!
+//! Every statement here reads a lapsed hold as expired, whether it was taken back or not.
+
+use std::collections::HashMap;
+
+use diesel::{
+    Queryable,
+    sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::RunQueryDsl as _;
+use uuid::Uuid;
+
+use super::{Purchase, Reservation, ReservationStatus, Stock, queries::ReservationRow};
+use crate::{
+    clock::Timestamp,
+    db::{DbError, statement},
+    drops::Money,
+    ids::{Cursor, DropId, HoldId, Page, ReservationId, UserId},
+};
+
+/// A page of something of one drop. Pages of many drops are read by one statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PageKey {
+    /// Of which drop.
+    pub drop_id: DropId,
+    /// How many at most.
+    pub first: usize,
+    /// Those that follow this place.
+    pub after: Option<Cursor>,
+}
+
+/// Which of a person's reservations to list, the newest first.
+#[derive(Clone, Debug)]
+pub struct ListReservations {
+    /// Whose.
+    pub user: UserId,
+    /// How many at most.
+    pub first: usize,
+    /// Those that follow this place.
+    pub after: Option<Cursor>,
+    /// Of this drop only.
+    pub drop_id: Option<DropId>,
+    /// In one of these states only.
+    pub statuses: Option<Vec<ReservationStatus>>,
+}
+
+macro_rules! reservation_columns {
+    () => {
+        "r.id, r.size, r.pair_number, r.user_id,
+         CASE WHEN r.status = 'active' AND r.expires_at <= statement_timestamp() THEN 'expired' ELSE r.status END,
+         r.price_amount, r.price_currency, r.created_at, r.expires_at, r.closed_at "
+    };
+}
+
+macro_rules! purchase_columns {
+    () => {
+        "p.drop_id, p.reservation_id, p.size, p.pair_number, p.user_id, p.price_amount, p.price_currency, p.purchased_at "
+    };
+}
+
+/// What lists of a person's reservations and their count have in common.
+macro_rules! of_person {
+    () => {
+        "FROM reservations AS r
+         WHERE r.user_id = $1 AND ($2 IS NULL OR r.drop_id = $2)
+           AND ($3 IS NULL OR CASE WHEN r.status = 'active' AND r.expires_at <= statement_timestamp()
+                                   THEN 'expired' ELSE r.status END = ANY($3)) "
+    };
+}
+
+type ReservationTypes =
+    (SqlUuid, Text, Integer, SqlUuid, Text, Integer, Text, Timestamptz, Timestamptz, Nullable<Timestamptz>);
+type PurchaseTypes = (SqlUuid, SqlUuid, Text, Integer, SqlUuid, Integer, Text, Timestamptz);
+
+#[derive(Queryable)]
+struct PurchaseRow {
+    drop_id: DropId,
+    reservation_id: HoldId,
+    size: String,
+    pair_number: i32,
+    user_id: UserId,
+    price_amount: i32,
+    price_currency: String,
+    purchased_at: Timestamp,
+}
+
+impl From<PurchaseRow> for Purchase {
+    fn from(row: PurchaseRow) -> Self {
+        Self {
+            reservation_id: ReservationId { drop_id: row.drop_id, hold_id: row.reservation_id },
+            size: row.size,
+            pair_number: row.pair_number,
+            user_id: row.user_id,
+            price: Money { amount: row.price_amount, currency: row.price_currency },
+            purchased_at: row.purchased_at,
+        }
+    }
+}
+
+type KeyColumns = (Vec<Uuid>, Vec<i64>, Vec<Option<Timestamp>>, Vec<Option<Uuid>>);
+
+/// The keys of many pages, as columns.
+fn columns(keys: &[PageKey]) -> KeyColumns {
+    (
+        keys.iter().map(|key| key.drop_id.0).collect(),
+        keys.iter().map(|key| limit(key.first)).collect(),
+        keys.iter().map(|key| key.after.map(|cursor| cursor.at)).collect(),
+        keys.iter().map(|key| key.after.map(|cursor| cursor.id)).collect(),
+    )
+}
+
+/// One more than asked for, to tell whether more follow.
+fn limit(first: usize) -> i64 {
+    i64::try_from(first).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+/// Sorts rows by the place of their key into pages; a key without rows has an empty one.
+fn pages<T>(keys: &[PageKey], rows: impl Iterator<Item = (i64, T)>) -> HashMap<PageKey, Page<T>> {
+    let mut found: Vec<Vec<T>> = keys.iter().map(|_| Vec::new()).collect();
+    for (place, row) in rows {
+        if let Some(page) = usize::try_from(place - 1).ok().and_then(|place| found.get_mut(place)) {
+            page.push(row);
+        }
+    }
+    keys.iter().zip(found).map(|(key, rows)| (*key, Page::of(rows, key.first))).collect()
+}
+
+statement!(
+    ListActive -> (BigInt, SqlUuid, ReservationTypes),
+    concat!(
+        "SELECT k.place, k.drop_id, r.*
+         FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS k (drop_id, first, after_at, after_id, place),
+         LATERAL (
+            SELECT ", reservation_columns!(), "FROM reservations AS r
+            WHERE r.drop_id = k.drop_id AND r.status = 'active' AND r.expires_at > statement_timestamp()
+              AND (k.after_at IS NULL OR (r.expires_at, r.id) > (k.after_at, k.after_id))
+            ORDER BY r.expires_at, r.id LIMIT k.first
+         ) AS r ORDER BY k.place, r.expires_at, r.id"
+    ),
+    {
+        drops: Array<SqlUuid> => Vec<Uuid>, firsts: Array<BigInt> => Vec<i64>,
+        after_at: Array<Nullable<Timestamptz>> => Vec<Option<Timestamp>>,
+        after_id: Array<Nullable<SqlUuid>> => Vec<Option<Uuid>>,
+    }
+);
+
+statement!(
+    CountActive -> (SqlUuid, BigInt),
+    "SELECT drop_id, count(*) FROM reservations
+     WHERE drop_id = ANY($1) AND status = 'active' AND expires_at > statement_timestamp() GROUP BY drop_id",
+    { drops: Array<SqlUuid> => Vec<Uuid> }
+);
+
+statement!(
+    ListNewestPurchases -> (BigInt, PurchaseTypes),
+    concat!(
+        "SELECT k.place, p.*
+         FROM unnest($1, $2) WITH ORDINALITY AS k (drop_id, first, place),
+         LATERAL (
+            SELECT ", purchase_columns!(), "FROM purchases AS p WHERE p.drop_id = k.drop_id
+            ORDER BY p.purchased_at DESC, p.reservation_id DESC LIMIT k.first
+         ) AS p ORDER BY k.place, p.purchased_at DESC, p.reservation_id DESC"
+    ),
+    { drops: Array<SqlUuid> => Vec<Uuid>, firsts: Array<BigInt> => Vec<i64> }
+);
+
+statement!(
+    ListReservationsByIds -> (SqlUuid, ReservationTypes),
+    concat!(
+        "SELECT r.drop_id, ", reservation_columns!(), "FROM unnest($1, $2) AS k (drop_id, id)
+         JOIN reservations AS r ON r.drop_id = k.drop_id AND r.id = k.id"
+    ),
+    { drops: Array<SqlUuid> => Vec<Uuid>, holds: Array<SqlUuid> => Vec<Uuid> }
+);
+
+statement!(
+    ListPurchasesByIds -> PurchaseTypes,
+    concat!(
+        "SELECT ", purchase_columns!(), "FROM unnest($1, $2) AS k (drop_id, id)
+         JOIN purchases AS p ON p.drop_id = k.drop_id AND p.reservation_id = k.id"
+    ),
+    { drops: Array<SqlUuid> => Vec<Uuid>, holds: Array<SqlUuid> => Vec<Uuid> }
+);
+
+statement!(
+    ListOfPerson -> (SqlUuid, ReservationTypes),
+    concat!(
+        "SELECT r.drop_id, ", reservation_columns!(), of_person!(),
+        "AND ($4 IS NULL OR (r.created_at, r.id) < ($5, $6)) ORDER BY r.created_at DESC, r.id DESC LIMIT $7"
+    ),
+    {
+        user: SqlUuid => Uuid, drop_id: Nullable<SqlUuid> => Option<Uuid>,
+        statuses: Nullable<Array<Text>> => Option<Vec<&'static str>>,
+        after: Nullable<Timestamptz> => Option<Timestamp>, after_at: Nullable<Timestamptz> => Option<Timestamp>,
+        after_id: Nullable<SqlUuid> => Option<Uuid>, limit: BigInt => i64,
+    }
+);
+
+statement!(
+    CountOfPerson -> BigInt,
+    concat!("SELECT count(*) ", of_person!()),
+    {
+        user: SqlUuid => Uuid, drop_id: Nullable<SqlUuid> => Option<Uuid>,
+        statuses: Nullable<Array<Text>> => Option<Vec<&'static str>>,
+    }
+);
+
+statement!(
+    ListPurchasesOfPerson -> PurchaseTypes,
+    concat!(
+        "SELECT ", purchase_columns!(), "FROM purchases AS p
+         WHERE p.user_id = $1 AND ($2 IS NULL OR p.drop_id = $2)
+           AND ($3 IS NULL OR (p.purchased_at, p.reservation_id) < ($4, $5))
+         ORDER BY p.purchased_at DESC, p.reservation_id DESC LIMIT $6"
+    ),
+    {
+        user: SqlUuid => Uuid, drop_id: Nullable<SqlUuid> => Option<Uuid>,
+        after: Nullable<Timestamptz> => Option<Timestamp>, after_at: Nullable<Timestamptz> => Option<Timestamp>,
+        after_id: Nullable<SqlUuid> => Option<Uuid>, limit: BigInt => i64,
+    }
+);
+
+fn split(ids: &[ReservationId]) -> (Vec<Uuid>, Vec<Uuid>) {
+    ids.iter().map(|id| (id.drop_id.0, id.hold_id.0)).unzip()
+}
+
+fn status_names(list: &ListReservations) -> Option<Vec<&'static str>> {
+    list.statuses.as_ref().map(|statuses| statuses.iter().map(|status| status.name()).collect())
+}
+
+impl Stock {
+    /// Live holds of drops, the one that lapses first at the front, one page for each key.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_active(
+        &self,
+        keys: &[PageKey],
+    ) -> Result<HashMap<PageKey, Page<Reservation>>, DbError> {
+        let (drops, firsts, after_at, after_id) = columns(keys);
+        let list = ListActive { drops, firsts, after_at, after_id };
+        let rows: Vec<(i64, DropId, ReservationRow)> = list.load(&mut self.db.connection().await?).await?;
+        let rows = rows.into_iter().map(|(place, drop_id, row)| Ok((place, row.of_drop(drop_id)?)));
+        Ok(pages(keys, rows.collect::<Result<Vec<_>, DbError>>()?.into_iter()))
+    }
+
+    /// How many live holds each of these drops has; a drop that has none is left out.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn count_active(&self, drops: &[DropId]) -> Result<HashMap<DropId, i64>, DbError> {
+        let count = CountActive { drops: drops.iter().map(|id| id.0).collect() };
+        let rows: Vec<(DropId, i64)> = count.load(&mut self.db.connection().await?).await?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Purchases of drops, the newest first, one page for each key; `after` is not looked at.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_newest_purchases(
+        &self,
+        keys: &[PageKey],
+    ) -> Result<HashMap<PageKey, Page<Purchase>>, DbError> {
+        let (drops, firsts, ..) = columns(keys);
+        let list = ListNewestPurchases { drops, firsts };
+        let rows: Vec<(i64, PurchaseRow)> = list.load(&mut self.db.connection().await?).await?;
+        Ok(pages(keys, rows.into_iter().map(|(place, row)| (place, row.into()))))
+    }
+
+    /// These reservations, in no particular order; unknown ids are left out.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_reservations(&self, ids: &[ReservationId]) -> Result<Vec<Reservation>, DbError> {
+        let (drops, holds) = split(ids);
+        let list = ListReservationsByIds { drops, holds };
+        let rows: Vec<(DropId, ReservationRow)> = list.load(&mut self.db.connection().await?).await?;
+        rows.into_iter().map(|(drop_id, row)| row.of_drop(drop_id)).collect()
+    }
+
+    /// These purchases, in no particular order; unknown ids are left out.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_purchases(&self, ids: &[ReservationId]) -> Result<Vec<Purchase>, DbError> {
+        let (drops, holds) = split(ids);
+        let list = ListPurchasesByIds { drops, holds };
+        let rows: Vec<PurchaseRow> = list.load(&mut self.db.connection().await?).await?;
+        Ok(rows.into_iter().map(Purchase::from).collect())
+    }
+
+    /// A page of a person's reservations.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_own_reservations(&self, list: &ListReservations) -> Result<Page<Reservation>, DbError> {
+        let statement = ListOfPerson {
+            user: list.user.0,
+            drop_id: list.drop_id.map(|id| id.0),
+            statuses: status_names(list),
+            after: list.after.map(|cursor| cursor.at),
+            after_at: list.after.map(|cursor| cursor.at),
+            after_id: list.after.map(|cursor| cursor.id),
+            limit: limit(list.first),
+        };
+        let rows: Vec<(DropId, ReservationRow)> = statement.load(&mut self.db.connection().await?).await?;
+        let found = rows.into_iter().map(|(drop_id, row)| row.of_drop(drop_id)).collect::<Result<_, _>>()?;
+        Ok(Page::of(found, list.first))
+    }
+
+    /// How many reservations the whole list has.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn count_own_reservations(&self, list: &ListReservations) -> Result<i64, DbError> {
+        let count = CountOfPerson {
+            user: list.user.0,
+            drop_id: list.drop_id.map(|id| id.0),
+            statuses: status_names(list),
+        };
+        Ok(count.get_result(&mut self.db.connection().await?).await?)
+    }
+
+    /// A page of a person's purchases, the newest first.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_own_purchases(
+        &self,
+        user: UserId,
+        drop_id: Option<DropId>,
+        first: usize,
+        after: Option<Cursor>,
+    ) -> Result<Page<Purchase>, DbError> {
+        let list = ListPurchasesOfPerson {
+            user: user.0,
+            drop_id: drop_id.map(|id| id.0),
+            after: after.map(|cursor| cursor.at),
+            after_at: after.map(|cursor| cursor.at),
+            after_id: after.map(|cursor| cursor.id),
+            limit: limit(first),
+        };
+        let rows: Vec<PurchaseRow> = list.load(&mut self.db.connection().await?).await?;
+        Ok(Page::of(rows.into_iter().map(Purchase::from).collect(), first))
+    }
+}

@@ -1,0 +1,171 @@
+//! Everything that changes a counter: reserve, purchase, cancel, expire.
+//!
+//! One road leads to the stock: the queue of the drop, one transaction for all that waits in it, under the lock of
+//! the drop's row. No other module writes these tables once the drop is made.
+
+pub mod audit;
+mod batch;
+mod decide;
+mod lists;
+mod operation;
+mod queries;
+mod queue;
+mod reservation;
+
+use std::{sync::Arc, time::Duration};
+
+pub use lists::{ListReservations, PageKey};
+pub use operation::{Answer, CancelRefusal, PurchaseRefusal, ReserveRefusal, StockError};
+pub use reservation::{Purchase, Reservation, ReservationStatus};
+
+use crate::{
+    clock::ClockReading,
+    db::{Database, DbError},
+    drops::Drops,
+    feed::Feed,
+    ids::{DropId, HoldId, ReservationId, UserId},
+    telemetry::{Metrics, Outcome},
+};
+use operation::{Operation, Refusal};
+use queue::Queues;
+
+/// How often the database is asked for deadlines: those of holds that another server, or this one before it
+/// started anew, has made. A queue knows its own.
+const DEADLINE_POLL: Duration = Duration::from_secs(1);
+
+/// What a buyer asks for.
+#[derive(Clone, Debug)]
+pub struct Reserve {
+    /// Of which drop.
+    pub drop_id: DropId,
+    /// May be left out when the drop has one size.
+    pub size: Option<String>,
+    /// Chosen by the client, once per intent.
+    pub idempotency_key: Option<String>,
+}
+
+/// The service. Cloning is cheap and shares it.
+#[derive(Clone)]
+pub struct Stock {
+    db: Database,
+    queues: Arc<Queues>,
+    metrics: Metrics,
+}
+
+impl Stock {
+    /// The service over `db`, which tells `feed` what it committed. [`watch_deadlines`](Self::watch_deadlines) has
+    /// to run beside it.
+    pub fn new(db: &Database, drops: &Drops, feed: &Feed, metrics: &Metrics) -> Self {
+        let queues = Arc::new(Queues::new(db.clone(), drops.clone(), feed.clone(), metrics.clone()));
+        Self { db: db.clone(), queues, metrics: metrics.clone() }
+    }
+
+    /// Holds a pair for the buyer, or says why not. A retry with the same key gets the first reservation.
+    ///
+    /// # Errors
+    /// No such drop, or no answer: then a retry with the same key settles what became of it.
+    pub async fn reserve(
+        &self,
+        user: UserId,
+        reserve: Reserve,
+    ) -> Result<Answer<ReserveRefusal>, StockError> {
+        // The hold's id is fixed here: the batch can be run again after a lost COMMIT and finds its own work.
+        let hold_id = HoldId::new();
+        // A key of the program's own begins with a character that a client's cannot have.
+        let key = reserve.idempotency_key.unwrap_or_else(|| format!("\u{1}{hold_id}"));
+        let operation = Operation::Reserve { user, hold_id, size: reserve.size, key };
+        let answer = self.queues.run(reserve.drop_id, operation).await;
+        self.count(&self.metrics.reservations, &answer, "reserved");
+        Ok(answer?.narrow(|refusal| match refusal {
+            Refusal::Reserve(refusal) => Some(refusal),
+            Refusal::Purchase(_) | Refusal::Cancel(_) => None,
+        }))
+    }
+
+    /// Turns the buyer's live hold into a purchase. Done before, it gives the same purchase again.
+    ///
+    /// # Errors
+    /// No answer: then a retry settles what became of it.
+    pub async fn purchase(
+        &self,
+        user: UserId,
+        id: ReservationId,
+    ) -> Result<Answer<PurchaseRefusal>, StockError> {
+        let answer = self.queues.run(id.drop_id, Operation::Purchase { user, hold_id: id.hold_id }).await;
+        self.count(&self.metrics.purchases, &answer, "purchased");
+        Ok(answer?.narrow(|refusal| match refusal {
+            Refusal::Purchase(refusal) => Some(refusal),
+            Refusal::Reserve(_) | Refusal::Cancel(_) => None,
+        }))
+    }
+
+    /// Gives the buyer's hold back. A hold that is closed already, but for a purchase, stays as it is.
+    ///
+    /// # Errors
+    /// As for [`purchase`](Self::purchase).
+    pub async fn cancel_reservation(
+        &self,
+        user: UserId,
+        id: ReservationId,
+    ) -> Result<Answer<CancelRefusal>, StockError> {
+        let answer = self.queues.run(id.drop_id, Operation::Cancel { user, hold_id: id.hold_id }).await;
+        Ok(answer?.narrow(|refusal| match refusal {
+            Refusal::Cancel(refusal) => Some(refusal),
+            Refusal::Reserve(_) | Refusal::Purchase(_) => None,
+        }))
+    }
+
+    /// Withdraws a drop and cancels its live holds. Done before, it changes nothing.
+    ///
+    /// # Errors
+    /// No such drop, or no answer.
+    pub async fn cancel_drop(&self, id: DropId) -> Result<Answer<std::convert::Infallible>, StockError> {
+        Ok(self.queues.run(id, Operation::CancelDrop).await?.narrow(|_| None))
+    }
+
+    /// Learns of deadlines that no queue here knows, for as long as it is polled. The first look is at once: after
+    /// a restart lapsed holds come back right away. Errors are logged and tried again.
+    pub async fn watch_deadlines(self) {
+        loop {
+            if let Err(error) = self.look_for_deadlines().await {
+                tracing::warn!(%error, "cannot read the deadlines of holds; trying again");
+            }
+            tokio::time::sleep(DEADLINE_POLL).await;
+        }
+    }
+
+    /// One look at the next deadline of each drop.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn look_for_deadlines(&self) -> Result<(), DbError> {
+        let (now, deadlines) = queries::list_deadlines(&mut *self.db.connection().await?).await?;
+        let reading = ClockReading::arrived_now(now);
+        for (drop_id, deadline) in deadlines {
+            self.queues.expect_deadline(drop_id, reading.moment_of(deadline));
+        }
+        Ok(())
+    }
+
+    /// Waits until no transaction is under way.
+    pub async fn drain(&self) {
+        self.queues.drain().await;
+    }
+
+    fn count(
+        &self,
+        family: &prometheus_client::metrics::family::Family<
+            Outcome,
+            prometheus_client::metrics::counter::Counter,
+        >,
+        answer: &Result<Answer<Refusal>, StockError>,
+        done: &'static str,
+    ) {
+        let outcome = match answer {
+            Ok(Answer { refusal: None, .. }) => done,
+            Ok(Answer { refusal: Some(refusal), .. }) => refusal.name(),
+            Err(error) => error.name(),
+        };
+        family.get_or_create(&Outcome::of(outcome)).inc();
+    }
+}
