@@ -136,7 +136,7 @@ pub fn drop_size_id(drop_id: DropId, size: &str) -> String {
 }
 
 /// A place in a list that is ordered by an instant and, among equal instants, by an id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {
     /// The instant of the entry, in whole microseconds as PostgreSQL keeps it.
     pub at: Timestamp,

@@ -5,10 +5,15 @@
 //! `drops`; `feed`; `stock`; `app`; `graphql`; `http`; `cli`.
 
 pub mod accounts;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod db;
 pub mod drops;
 pub mod feed;
+pub mod graphql;
+pub mod http;
 pub mod ids;
+pub mod stock;
 pub mod telemetry;

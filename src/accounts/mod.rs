@@ -15,7 +15,7 @@ mod tokens;
 use std::{sync::Arc, time::Duration};
 
 pub use error::{AccountError, RefreshRefusal, SignupRefusal};
-pub use secrets::{SecretError, kept_secrets};
+pub use secrets::{SecretError, kept_secrets, random_secret};
 pub use tokens::TokenRejected;
 
 use crate::{

@@ -20,6 +20,11 @@ pub struct SecretError {
     why: String,
 }
 
+/// A secret that nobody keeps.
+pub fn random_secret() -> SecretString {
+    random_jti().into()
+}
+
 /// The secrets of `data_dir`, made when they are not there.
 ///
 /// # Errors

@@ -54,8 +54,8 @@ impl Feed {
     }
 
     /// Shows a state to whoever watches its drop, unless a newer one was shown.
-    pub fn publish(&self, state: DropState) {
-        let shown = Shown::new(Arc::new(state));
+    pub fn publish(&self, state: Arc<DropState>) {
+        let shown = Shown::new(state);
         self.board.show(&shown);
         self.channels.show(shown);
         self.changed.notify_one();
@@ -69,7 +69,7 @@ impl Feed {
         // Watching first and reading second leaves no gap between the two.
         let watching = self.channels.watch(id);
         let Some(state) = self.drops.find(id).await? else { return Ok(None) };
-        self.publish(state);
+        self.publish(Arc::new(state));
         Ok(Some(pace::one_drop(watching)))
     }
 
@@ -85,7 +85,7 @@ impl Feed {
             let page =
                 self.drops.list(&ListDrops { first: BOARD_PAGE, after, statuses, reverse: false }).await?;
             after = page.items.last().map(DropState::cursor);
-            page.items.into_iter().for_each(|state| self.publish(state));
+            page.items.into_iter().for_each(|state| self.publish(Arc::new(state)));
             if !page.has_next {
                 return Ok(pace::board(watching).boxed());
             }
@@ -145,7 +145,7 @@ impl Feed {
             return Ok(());
         }
         for state in self.drops.list_by_ids(ids).await? {
-            self.publish(state);
+            self.publish(Arc::new(state));
         }
         Ok(())
     }

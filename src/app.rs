@@ -1,0 +1,89 @@
+//! The services, wired together. Knows no GraphQL and no HTTP.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::task::JoinSet;
+
+use crate::{
+    accounts::{Accounts, Lifetimes},
+    config::TokenSecrets,
+    db::{self, Database, DbError},
+    drops::{CreateError, DropState, Drops, NewDrop},
+    feed::Feed,
+    stock::Stock,
+    telemetry::Metrics,
+};
+
+/// How long transactions under way are waited for when the server stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Everything that the API needs. Cloning is cheap and shares it.
+#[derive(Clone)]
+pub struct App {
+    /// The pool.
+    pub db: Database,
+    /// People and sign-ins.
+    pub accounts: Accounts,
+    /// The catalogue.
+    pub drops: Drops,
+    /// Who is told.
+    pub feed: Feed,
+    /// The stock.
+    pub stock: Stock,
+    /// Figures.
+    pub metrics: Metrics,
+}
+
+impl App {
+    /// Wires the services over `db`. Nothing runs yet: see [`start`](Self::start).
+    pub fn new(db: Database, secrets: &TokenSecrets, lifetimes: Lifetimes, metrics: Metrics) -> Self {
+        let drops = Drops::new(&db);
+        let feed = Feed::new(&drops, &metrics);
+        Self {
+            accounts: Accounts::new(&db, secrets, lifetimes, &metrics),
+            stock: Stock::new(&db, &drops, &feed, &metrics),
+            drops,
+            feed,
+            metrics,
+            db,
+        }
+    }
+
+    /// Starts what runs beside the requests; it ends when the set is dropped.
+    pub fn start(&self) -> JoinSet<()> {
+        let mut background = JoinSet::new();
+        background.spawn(self.accounts.clone().watch_sessions());
+        background.spawn(self.stock.clone().watch_deadlines());
+        background.spawn(self.feed.clone().run());
+        background
+    }
+
+    /// Makes a drop and puts it on the board.
+    ///
+    /// # Errors
+    /// Wrong fields, or the database.
+    pub async fn create_drop(&self, new: NewDrop) -> Result<Arc<DropState>, CreateError> {
+        let state = Arc::new(self.drops.create(new).await?);
+        self.feed.publish(state.clone());
+        Ok(state)
+    }
+
+    /// Whether requests can be served: the database answers and has this version's schema.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn check_ready(&self) -> Result<(), DbError> {
+        match db::pending_migrations(&mut self.db.connection().await?).await? {
+            0 => Ok(()),
+            pending => Err(DbError::Unavailable(format!("{pending} migrations have not run"))),
+        }
+    }
+
+    /// Lets transactions under way end, then closes the pool. No request may come any more.
+    pub async fn stop(&self) {
+        if tokio::time::timeout(DRAIN, self.stock.drain()).await.is_err() {
+            tracing::warn!("stopping with transactions under way; the database rolls them back or has them");
+        }
+        self.db.close();
+    }
+}

@@ -1,0 +1,25 @@
+//! The scalar `DateTime`.
+
+use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, Value};
+
+use crate::clock::{Timestamp, to_rfc3339};
+
+/// An instant in UTC, RFC 3339, with exactly three decimals and `Z`: `2026-11-22T18:00:00.000Z`. As input any
+/// offset and precision will do.
+#[derive(Clone, Copy)]
+pub(super) struct DateTime(pub(super) Timestamp);
+
+#[Scalar(name = "DateTime", specified_by_url = "https://www.rfc-editor.org/rfc/rfc3339")]
+impl ScalarType for DateTime {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
+        let parsed = chrono::DateTime::parse_from_rfc3339(text);
+        parsed
+            .map(|at| Self(at.to_utc()))
+            .map_err(|_| InputValueError::custom("not an instant as in RFC 3339"))
+    }
+
+    fn to_value(&self) -> Value {
+        Value::String(to_rfc3339(self.0))
+    }
+}

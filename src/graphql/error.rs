@@ -1,0 +1,150 @@
+//! Top-level errors: the one table from what went wrong to `extensions.code`.
+
+use std::time::Duration;
+
+use async_graphql::{Error, ErrorExtensions as _};
+use uuid::Uuid;
+
+use crate::{accounts::AccountError, db::DbError, stock::StockError};
+
+/// An unexpected fault, or a request that cannot be answered. Expected refusals are data: `userErrors`.
+///
+/// On purpose no `Display`: it becomes a GraphQL error through the table below and in no other way.
+#[derive(Clone, Debug)]
+pub enum ApiError {
+    /// No access token where one is needed, or one that is not good.
+    Unauthenticated,
+    /// Signed in, but not allowed.
+    Forbidden,
+    /// An argument out of its bounds.
+    BadUserInput(String),
+    /// An id of the caller's leads nowhere, and the schema has no other way to say so.
+    NotFound(&'static str),
+    /// The document cannot be parsed.
+    ParseFailed(String),
+    /// The document is refused before it is executed.
+    ValidationFailed(String),
+    /// More was asked than can be done in time; nothing was done.
+    Overloaded {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The database is gone. Whether a mutation was done is unknown; a retry with its key settles it.
+    Unavailable,
+    /// A mistake of ours. The cause is in the log under this id, and nowhere else.
+    Internal {
+        /// The id.
+        request_id: Uuid,
+    },
+}
+
+impl ApiError {
+    /// A mistake of ours: logs the cause, once.
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        let request_id = Uuid::now_v7();
+        tracing::error!(%request_id, %cause, "a request failed");
+        Self::Internal { request_id }
+    }
+
+    /// The table: code, text, and what else there is to tell.
+    fn row(&self) -> (&'static str, String) {
+        match self {
+            Self::Unauthenticated => {
+                ("UNAUTHENTICATED", "Sign in: a good access token is needed here.".to_owned())
+            }
+            Self::Forbidden => ("FORBIDDEN", "This is not yours to do.".to_owned()),
+            Self::BadUserInput(why) => ("BAD_USER_INPUT", why.clone()),
+            Self::NotFound(what) => ("NOT_FOUND", (*what).to_owned()),
+            Self::ParseFailed(why) => ("GRAPHQL_PARSE_FAILED", why.clone()),
+            Self::ValidationFailed(why) => ("GRAPHQL_VALIDATION_FAILED", why.clone()),
+            Self::Overloaded { .. } => ("OVERLOADED", "Too much at once: try again in a moment.".to_owned()),
+            Self::Unavailable => {
+                ("UNAVAILABLE", "The stock cannot be reached right now: try again.".to_owned())
+            }
+            Self::Internal { request_id } => {
+                ("INTERNAL_SERVER_ERROR", format!("Something went wrong here. It is logged as {request_id}."))
+            }
+        }
+    }
+
+    /// As a GraphQL error.
+    pub fn into_graphql(self) -> Error {
+        let (code, message) = self.row();
+        Error::new(message).extend_with(|_, extensions| {
+            extensions.set("code", code);
+            match &self {
+                Self::Overloaded { retry_after } => {
+                    extensions
+                        .set("retryAfterMs", u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
+                }
+                Self::Internal { request_id } => extensions.set("requestId", request_id.to_string()),
+                _ => {}
+            }
+        })
+    }
+
+    /// As the whole answer to a request.
+    pub fn into_response(self) -> async_graphql::Response {
+        let error = self.into_graphql();
+        let mut server_error = async_graphql::ServerError::new(error.message, None);
+        server_error.extensions = error.extensions;
+        async_graphql::Response::from_errors(vec![server_error])
+    }
+}
+
+impl From<ApiError> for Error {
+    fn from(error: ApiError) -> Self {
+        error.into_graphql()
+    }
+}
+
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+impl From<DbError> for ApiError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Overloaded(cause) => {
+                tracing::warn!(%cause, "a request was turned away");
+                Self::Overloaded { retry_after: RETRY_AFTER }
+            }
+            DbError::Unavailable(cause) => {
+                tracing::warn!(%cause, "a request found no database");
+                Self::Unavailable
+            }
+            DbError::Constraint(_) | DbError::Unexpected(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<StockError> for ApiError {
+    fn from(error: StockError) -> Self {
+        match error {
+            StockError::DropNotFound => Self::NotFound("There is no such drop."),
+            StockError::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            StockError::Unavailable => Self::Unavailable,
+            StockError::Unexpected(cause) => Self::internal(cause),
+        }
+    }
+}
+
+/// What is left of an account error once its refusal was told as data.
+pub(super) fn account_fault<R>(error: AccountError<R>) -> Result<R, ApiError> {
+    match error {
+        AccountError::Refused(refusal) => Ok(refusal),
+        AccountError::Busy => Err(ApiError::Overloaded { retry_after: Duration::from_secs(1) }),
+        AccountError::Db(error) => Err(error.into()),
+    }
+}
+
+/// Gives a code to errors that the library made: an argument that cannot be read stands at its field, anything
+/// else was found before a field ran.
+pub fn finish(mut response: async_graphql::Response) -> async_graphql::Response {
+    for error in &mut response.errors {
+        let extensions = error.extensions.get_or_insert_default();
+        if extensions.get("code").is_none() {
+            let code = if error.path.is_empty() { "GRAPHQL_VALIDATION_FAILED" } else { "BAD_USER_INPUT" };
+            extensions.set("code", code);
+        }
+    }
+    response
+}

@@ -1,0 +1,95 @@
+//! Stands before the schema, on every transport: nothing reaches it that was not admitted here.
+//!
+//! The parser recurses and the validator expands fragments before any limit of theirs is asked, so a document of a
+//! few hundred bytes can overflow the stack or burn seconds of a processor. The text is measured before it is parsed,
+//! and the fragments are measured before they are expanded. The document is parsed once.
+
+mod selection;
+mod text;
+
+use async_graphql::{
+    Request, Value as ConstValue,
+    parser::{
+        parse_query,
+        types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType},
+    },
+};
+
+use super::{Credentials, error::ApiError};
+
+/// A request that may be executed.
+pub struct Admitted {
+    /// With its document parsed.
+    pub request: Request,
+    /// What kind of operation it is.
+    pub kind: OperationType,
+}
+
+/// What to do without a good token: how to get one, or be rid of it.
+const OPEN_TO_BAD_TOKENS: [&str; 5] = ["signup", "login", "refresh", "logout", "__typename"];
+
+/// Parses and measures the request.
+///
+/// # Errors
+/// `ParseFailed`, `ValidationFailed` with the limit that was passed, or `Unauthenticated` for a token that is not
+/// good: but signing in, refreshing and logging out disregard it, or a client that sends its old token with
+/// everything could never get a new one.
+pub fn admit(mut request: Request, credentials: &Credentials) -> Result<Admitted, ApiError> {
+    text::measure(&request.query)?;
+    let document = parse_query(&request.query).map_err(|error| ApiError::ParseFailed(error.to_string()))?;
+    let operation = chosen(&document, request.operation_name.as_deref())?;
+    let kind = operation.ty;
+    selection::measure(&document, operation)?;
+    if matches!(credentials, Credentials::Rejected) {
+        let roots = selection::root_fields(&document, operation);
+        if !roots.iter().all(|field| OPEN_TO_BAD_TOKENS.contains(field)) {
+            return Err(ApiError::Unauthenticated);
+        }
+    }
+    check_variables(operation, &request)?;
+    request.set_parsed_query(document);
+    Ok(Admitted { request, kind })
+}
+
+/// A required variable that is missing is found before the first field runs: an earlier field of a mutation would
+/// have been done otherwise.
+fn check_variables(operation: &OperationDefinition, request: &Request) -> Result<(), ApiError> {
+    for definition in &operation.variable_definitions {
+        let definition = &definition.node;
+        let given = request.variables.get(&definition.name.node);
+        let missing = match given {
+            None => definition.default_value.is_none(),
+            Some(value) => *value == ConstValue::Null,
+        };
+        if missing && !definition.var_type.node.nullable {
+            let name = &definition.name.node;
+            return Err(ApiError::BadUserInput(format!(
+                "The variable ${name} is required and was not given."
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The operation that the request is for.
+fn chosen<'a>(
+    document: &'a ExecutableDocument,
+    name: Option<&str>,
+) -> Result<&'a OperationDefinition, ApiError> {
+    let refuse = |why: &str| ApiError::ValidationFailed(why.to_owned());
+    match (&document.operations, name) {
+        (DocumentOperations::Single(operation), None) => Ok(&operation.node),
+        (DocumentOperations::Multiple(operations), Some(name)) => operations
+            .iter()
+            .find(|(known, _)| known.as_str() == name)
+            .map(|(_, operation)| &operation.node)
+            .ok_or_else(|| refuse("operationName names no operation of the document.")),
+        (DocumentOperations::Single(_), Some(_)) => {
+            Err(refuse("operationName is set, and the document's operation has no name."))
+        }
+        (DocumentOperations::Multiple(operations), None) => match operations.values().next() {
+            Some(only) if operations.len() == 1 => Ok(&only.node),
+            _ => Err(refuse("The document has several operations: set operationName.")),
+        },
+    }
+}

@@ -1,0 +1,127 @@
+//! Measures the text of a document before anything recurses over it.
+
+use crate::graphql::error::ApiError;
+
+/// GraphiQL's introspection query has some 2 KiB.
+const LONGEST_DOCUMENT: usize = 8 * 1024;
+/// Open brackets of any kind at once. Introspection has 13.
+const DEEPEST_NESTING: usize = 32;
+/// Introspection has some 350.
+const MOST_TOKENS: usize = 1_000;
+
+/// Counts bytes, tokens and open brackets, outside of strings and comments.
+pub(super) fn measure(text: &str) -> Result<(), ApiError> {
+    if text.len() > LONGEST_DOCUMENT {
+        let length = text.len();
+        return refuse(format!("The document has {length} bytes; {LONGEST_DOCUMENT} are the most."));
+    }
+    let (mut tokens, mut nesting) = (0_usize, 0_usize);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let (token_length, counts) = token(rest, c);
+        rest = rest.get(token_length..).unwrap_or_default();
+        if !counts {
+            continue;
+        }
+        tokens += 1;
+        match c {
+            '[' | '{' | '(' => nesting += 1,
+            ']' | '}' | ')' => nesting = nesting.saturating_sub(1),
+            _ => {}
+        }
+        if tokens > MOST_TOKENS {
+            return refuse(format!("The document has more than {MOST_TOKENS} tokens."));
+        }
+        if nesting > DEEPEST_NESTING {
+            return refuse(format!("The document nests deeper than {DEEPEST_NESTING} brackets."));
+        }
+    }
+    Ok(())
+}
+
+/// The length in bytes of what stands at the start of `rest`, and whether it is a token. A string that is not
+/// closed goes on to the end: the parser will say so.
+fn token(rest: &str, first: char) -> (usize, bool) {
+    let until = |stop: fn(char) -> bool| rest.find(stop).unwrap_or(rest.len());
+    match first {
+        '#' => (until(|c| matches!(c, '\n' | '\r')), false),
+        '"' => (string_length(rest), true),
+        c if c.is_whitespace() || matches!(c, ',' | '\u{feff}') => (c.len_utf8(), false),
+        c if is_word(c) => (until(|c| !is_word(c)), true),
+        c => (c.len_utf8(), true),
+    }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+')
+}
+
+fn string_length(rest: &str) -> usize {
+    let (quote, escape) = if rest.starts_with("\"\"\"") { ("\"\"\"", "\\\"\"\"") } else { ("\"", "\\") };
+    let mut at = quote.len();
+    while let Some(tail) = rest.get(at..).filter(|tail| !tail.is_empty()) {
+        if tail.starts_with(escape) {
+            // A lone backslash takes the character after it along.
+            let after = tail.get(escape.len()..).and_then(|tail| tail.chars().next());
+            at += escape.len() + if quote.len() == 1 { after.map_or(0, char::len_utf8) } else { 0 };
+        } else if tail.starts_with(quote) {
+            return at + quote.len();
+        } else if quote.len() == 1 && tail.starts_with(['\n', '\r']) {
+            // Not a string after all: a plain one ends with its line, and what follows must be measured.
+            return at;
+        } else {
+            at += tail.chars().next().map_or(1, char::len_utf8);
+        }
+    }
+    rest.len()
+}
+
+fn refuse(why: String) -> Result<(), ApiError> {
+    Err(ApiError::ValidationFailed(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_in_strings_and_comments_do_not_nest() {
+        let many = "[{(".repeat(200);
+        for text in [
+            format!("{{ a(b: \"{many}\") }}"),
+            format!("{{ a(b: \"\\\"{many}\") }}"),
+            format!("{{ a(b: \"\"\"\n\\\"\"\"{many}\"\"\") }}"),
+            format!("{{ a # {many}\n }}"),
+        ] {
+            assert!(measure(&text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_refused_wherever_it_hides() {
+        let deep = "[".repeat(1_600);
+        for text in [
+            deep.clone(),
+            format!("{{ a(b: {deep}) }}"),
+            "{a".repeat(33),
+            "(".repeat(33),
+            format!("query($a: [Int] = {deep}) {{ a }}"),
+            format!("{{ a @b(c: {}) }}", "[{a:".repeat(20)),
+            // A string that its line ends must not swallow what follows.
+            format!("{{ a(b: \"\n{deep}"),
+            format!("#\r{deep}"),
+            format!("\"\"{deep}"),
+        ] {
+            assert!(measure(&text).is_err(), "{text:.40}");
+        }
+    }
+
+    #[test]
+    fn length_and_tokens_have_their_limits() {
+        assert!(measure(&"a ".repeat(1_000)).is_ok());
+        assert!(measure(&"a ".repeat(1_001)).is_err());
+        assert!(measure(&" ".repeat(8 * 1024)).is_ok());
+        assert!(measure(&" ".repeat(8 * 1024 + 1)).is_err());
+        assert!(measure(&"é".repeat(1_001)).is_err());
+    }
+}

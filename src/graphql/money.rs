@@ -1,0 +1,35 @@
+//! `Money`.
+
+use async_graphql::{InputObject, SimpleObject};
+
+use crate::drops;
+
+/// ISO 4217 money in minor units, so no price is ever a float.
+#[derive(Clone, SimpleObject)]
+pub(super) struct Money {
+    /// In the currency's minor unit: 18000 is 180.00 USD.
+    amount: i32,
+    /// ISO 4217 code, such as USD.
+    currency: String,
+}
+
+impl From<drops::Money> for Money {
+    fn from(money: drops::Money) -> Self {
+        Self { amount: money.amount, currency: money.currency }
+    }
+}
+
+/// A price.
+#[derive(InputObject)]
+pub(super) struct MoneyInput {
+    /// In the currency's minor unit, above zero: 18000 is 180.00 USD.
+    amount: i32,
+    /// ISO 4217 code in capital letters, such as USD.
+    currency: String,
+}
+
+impl From<MoneyInput> for drops::Money {
+    fn from(money: MoneyInput) -> Self {
+        Self { amount: money.amount, currency: money.currency }
+    }
+}

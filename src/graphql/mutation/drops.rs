@@ -1,0 +1,186 @@
+//! Creating and withdrawing drops.
+
+use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
+
+use super::user_error;
+use crate::{
+    drops::{CreateError, CreateRefusal, CreateRefusalCode, NewDrop, NewSize},
+    graphql::{date_time::DateTime, drop::SneakerDrop, error::ApiError, money::MoneyInput, request::request},
+    ids::DropId,
+    stock::StockError,
+};
+
+/// The opening stock of one size.
+#[derive(InputObject)]
+pub(super) struct DropSizeInput {
+    /// As printed on the box, 1 to 32 characters: `US 9`, `EU 42.5`. Once per drop.
+    size: String,
+    /// Pairs of this size, above zero.
+    stock: i32,
+}
+
+/// A new drop.
+#[derive(InputObject)]
+pub(super) struct CreateDropInput {
+    /// Such as the model and its colourway, 1 to 200 characters.
+    name: String,
+    /// A text about it, at most 5,000 characters.
+    description: Option<String>,
+    /// A picture, `http` or `https`.
+    image_url: Option<String>,
+    /// What one pair costs.
+    price: MoneyInput,
+    /// Now, when left out.
+    starts_at: Option<DateTime>,
+    /// No end, when left out.
+    ends_at: Option<DateTime>,
+    /// How long a reservation holds a pair, in seconds, up to a day. Null means 60.
+    #[graphql(default_with = "Some(60)")]
+    hold_seconds: Option<i32>,
+    /// Pairs one buyer may have, live reservations and purchases together. Null means 1.
+    #[graphql(default_with = "Some(1)")]
+    purchase_limit: Option<i32>,
+    /// Either `sizes`, or `stock` for a drop that comes in one size only.
+    sizes: Option<Vec<DropSizeInput>>,
+    /// Pairs of a drop that comes in one size only.
+    stock: Option<i32>,
+}
+
+impl From<CreateDropInput> for NewDrop {
+    fn from(input: CreateDropInput) -> Self {
+        let size = |size: DropSizeInput| NewSize { size: size.size, stock: size.stock };
+        Self {
+            name: input.name,
+            description: input.description,
+            image_url: input.image_url,
+            price: input.price.into(),
+            starts_at: input.starts_at.map(|at| at.0),
+            ends_at: input.ends_at.map(|at| at.0),
+            hold_seconds: input.hold_seconds.unwrap_or(60),
+            purchase_limit: input.purchase_limit.unwrap_or(1),
+            sizes: input.sizes.map(|sizes| sizes.into_iter().map(size).collect()),
+            stock: input.stock,
+        }
+    }
+}
+
+/// Why a drop was not made.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "CreateRefusalCode")]
+pub(super) enum CreateDropErrorCode {
+    /// There is nothing in the field.
+    Blank,
+    /// Longer than the field may be.
+    TooLong,
+    /// Not of the field's form, or outside its bounds.
+    Invalid,
+    /// Zero or less where more is wanted.
+    NotPositive,
+    /// A size is there twice.
+    Duplicate,
+    /// `endsAt` does not come after `startsAt`, or has passed.
+    EndsTooEarly,
+    /// Both or neither of `sizes` and `stock`.
+    SizesOrStock,
+}
+
+user_error!(
+    /// A refusal of `createDrop`.
+    CreateDropUserError,
+    CreateDropErrorCode
+);
+
+impl From<CreateRefusal> for CreateDropUserError {
+    fn from(refusal: CreateRefusal) -> Self {
+        let field: Vec<&str> = refusal.field.iter().map(String::as_str).collect();
+        Self::new(refusal.code.into(), refusal.message, &field)
+    }
+}
+
+/// What came of `createDrop`.
+#[derive(SimpleObject)]
+pub(super) struct CreateDropPayload {
+    /// The new drop; null when it was refused.
+    drop: Option<SneakerDrop>,
+    /// Every field that is wrong, at once.
+    user_errors: Vec<CreateDropUserError>,
+}
+
+/// A drop to be withdrawn.
+#[derive(InputObject)]
+pub(super) struct CancelDropInput {
+    /// Which.
+    drop_id: ID,
+}
+
+/// Why a drop was not withdrawn.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+pub(super) enum CancelDropErrorCode {
+    /// There is no drop with this id.
+    DropNotFound,
+}
+
+user_error!(
+    /// A refusal of `cancelDrop`.
+    CancelDropUserError,
+    CancelDropErrorCode
+);
+
+/// What came of `cancelDrop`.
+#[derive(SimpleObject)]
+pub(super) struct CancelDropPayload {
+    /// The drop, withdrawn; null when there is none.
+    drop: Option<SneakerDrop>,
+    /// Why it was refused.
+    user_errors: Vec<CancelDropUserError>,
+}
+
+/// Mutations of drops.
+#[derive(Default)]
+pub(super) struct DropMutation;
+
+#[Object]
+impl DropMutation {
+    /// Announces a drop with its opening stock. Administrators only.
+    async fn create_drop(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The new drop.")] input: CreateDropInput,
+    ) -> Result<CreateDropPayload, ApiError> {
+        let request = request(ctx);
+        request.admin().await?;
+        match request.app.create_drop(input.into()).await {
+            Ok(state) => {
+                Ok(CreateDropPayload { drop: Some(SneakerDrop::new(state)), user_errors: Vec::new() })
+            }
+            Err(CreateError::Refused(refusals)) => Ok(CreateDropPayload {
+                drop: None,
+                user_errors: refusals.into_iter().map(Into::into).collect(),
+            }),
+            Err(CreateError::Db(error)) => Err(error.into()),
+        }
+    }
+
+    /// Withdraws a drop and cancels its live holds. Administrators only. Doing it twice changes nothing.
+    async fn cancel_drop(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which drop.")] input: CancelDropInput,
+    ) -> Result<CancelDropPayload, ApiError> {
+        let request = request(ctx);
+        request.admin().await?;
+        let not_found = || {
+            let code = CancelDropErrorCode::DropNotFound;
+            let user_error = CancelDropUserError::new(code, "There is no such drop.", &["dropId"]);
+            CancelDropPayload { drop: None, user_errors: vec![user_error] }
+        };
+        let Some(id) = DropId::decode(&input.drop_id) else { return Ok(not_found()) };
+        match request.app.stock.cancel_drop(id).await {
+            Ok(answer) => {
+                Ok(CancelDropPayload { drop: Some(SneakerDrop::new(answer.state)), user_errors: Vec::new() })
+            }
+            Err(StockError::DropNotFound) => Ok(not_found()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The root of mutations, put together from one file per feature.
+
+mod accounts;
+mod drops;
+mod stock;
+
+use async_graphql::{Interface, MergedObject};
+
+use accounts::{AccountMutation, LoginUserError, RefreshUserError, SignupUserError};
+use drops::{CancelDropUserError, CreateDropUserError, DropMutation};
+use stock::{CancelReservationUserError, PurchaseUserError, ReserveUserError, StockMutation};
+
+/// What can be done. Each mutation tells expected refusals in `userErrors`: it did what was asked if and only if
+/// that list is empty.
+#[derive(MergedObject, Default)]
+pub struct Mutation(AccountMutation, DropMutation, StockMutation);
+
+/// An expected refusal, told as data: a mutation did what was asked if and only if `userErrors` is empty.
+/// Unexpected faults are top-level errors with `extensions.code`.
+#[derive(Interface)]
+#[graphql(
+    field(name = "message", ty = "String", desc = "For people; may change. Branch on `code`."),
+    field(
+        name = "field",
+        ty = "Option<Vec<String>>",
+        desc = "Path into the input, such as [\"input\", \"email\"]; null when no one field is to blame."
+    )
+)]
+pub(super) enum UserError {
+    /// Of `signup`.
+    Signup(SignupUserError),
+    /// Of `login`.
+    Login(LoginUserError),
+    /// Of `refresh`.
+    Refresh(RefreshUserError),
+    /// Of `createDrop`.
+    CreateDrop(CreateDropUserError),
+    /// Of `cancelDrop`.
+    CancelDrop(CancelDropUserError),
+    /// Of `reserve`.
+    Reserve(ReserveUserError),
+    /// Of `purchase`.
+    Purchase(PurchaseUserError),
+    /// Of `cancelReservation`.
+    CancelReservation(CancelReservationUserError),
+}
+
+/// Makes a type of refusals around its enum of codes.
+macro_rules! user_error {
+    ($(#[$doc:meta])* $name:ident, $code:ident) => {
+        $(#[$doc])*
+        pub(in crate::graphql) struct $name {
+            code: $code,
+            message: String,
+            field: Option<Vec<String>>,
+        }
+
+        impl $name {
+            /// `field` is the path below `input`; empty when no one field is to blame.
+            fn new(code: $code, message: impl Into<String>, field: &[&str]) -> Self {
+                let path = std::iter::once("input").chain(field.iter().copied()).map(str::to_owned);
+                Self { code, message: message.into(), field: (!field.is_empty()).then(|| path.collect()) }
+            }
+        }
+
+        $(#[$doc])*
+        #[async_graphql::Object]
+        impl $name {
+            /// What was refused, for programs.
+            async fn code(&self) -> $code {
+                self.code
+            }
+
+            /// For people; may change. Branch on `code`.
+            pub(super) async fn message(&self) -> String {
+                self.message.clone()
+            }
+
+            /// Path into the input, such as ["input", "email"]; null when no one field is to blame.
+            pub(super) async fn field(&self) -> Option<Vec<String>> {
+                self.field.clone()
+            }
+        }
+    };
+}
+
+use user_error;

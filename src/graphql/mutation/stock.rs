@@ -1,0 +1,321 @@
+//! Reserve, purchase, cancel.
+
+use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
+
+use super::user_error;
+use crate::{
+    graphql::{
+        date_time::DateTime, drop::SneakerDrop, error::ApiError, purchase::Purchase, request::request,
+        reservation::Reservation,
+    },
+    ids::{DropId, ReservationId},
+    stock::{Answer, CancelRefusal, PurchaseRefusal, Reserve, ReserveRefusal, StockError},
+};
+
+const LONGEST_KEY: usize = 255;
+
+/// What to hold.
+#[derive(InputObject)]
+pub(super) struct ReserveInput {
+    /// Of which drop.
+    drop_id: ID,
+    /// May be left out when the drop has one size.
+    size: Option<String>,
+    /// Chosen by the client, once per intent; 1 to 255 printable characters, scoped to the buyer and the drop. A
+    /// retry with the same key gets the first reservation back, with its status of today. Refusals are not
+    /// remembered.
+    idempotency_key: Option<String>,
+}
+
+/// Why no pair was held.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+pub(super) enum ReserveErrorCode {
+    /// There is no drop with this id.
+    DropNotFound,
+    /// `startsAt` lies ahead.
+    NotStarted,
+    /// `endsAt` has passed.
+    Ended,
+    /// The drop was withdrawn.
+    Cancelled,
+    /// The drop has more than one size: name one.
+    SizeRequired,
+    /// The drop does not come in this size.
+    UnknownSize,
+    /// Every pair of this size is sold.
+    SoldOut,
+    /// No pair of this size is free now; held ones may come back: watch `stockUpdated`.
+    AllHeld,
+    /// The buyer already holds or bought `purchaseLimit` pairs; `reservation` is the live hold, when there is one.
+    LimitReached,
+    /// This key was used before with other arguments.
+    IdempotencyKeyReused,
+}
+
+user_error!(
+    /// A refusal of `reserve`.
+    ReserveUserError,
+    ReserveErrorCode
+);
+
+impl From<ReserveRefusal> for ReserveUserError {
+    fn from(refusal: ReserveRefusal) -> Self {
+        use ReserveErrorCode as Code;
+        let (code, message, field): (_, _, &[&str]) = match refusal {
+            ReserveRefusal::NotStarted => (Code::NotStarted, "This drop has not started yet.", &[]),
+            ReserveRefusal::Ended => (Code::Ended, "This drop is over.", &[]),
+            ReserveRefusal::Cancelled => (Code::Cancelled, "This drop was withdrawn.", &[]),
+            ReserveRefusal::SizeRequired => (Code::SizeRequired, "Choose a size.", &["size"]),
+            ReserveRefusal::UnknownSize => {
+                (Code::UnknownSize, "This drop does not come in this size.", &["size"])
+            }
+            ReserveRefusal::SoldOut => (Code::SoldOut, "This size is sold out.", &["size"]),
+            ReserveRefusal::AllHeld => {
+                (Code::AllHeld, "Every pair of this size is held right now; some may come back.", &["size"])
+            }
+            ReserveRefusal::LimitReached => {
+                (Code::LimitReached, "You have as many pairs of this drop as one buyer may.", &[])
+            }
+            ReserveRefusal::KeyReused => {
+                (Code::IdempotencyKeyReused, "This key was used for another size.", &["idempotencyKey"])
+            }
+        };
+        Self::new(code, message, field)
+    }
+}
+
+/// What came of `reserve`.
+#[derive(SimpleObject)]
+pub(super) struct ReservePayload {
+    /// The hold. On LIMIT_REACHED the live one that the buyer has already, if there is one.
+    reservation: Option<Reservation>,
+    /// The drop after this request, so that a normalised cache is right whether or not a pair was had.
+    drop: Option<SneakerDrop>,
+    /// The database clock, to count down to `reservation.expiresAt`.
+    server_time: DateTime,
+    /// Why no pair was held.
+    user_errors: Vec<ReserveUserError>,
+}
+
+/// What to buy.
+#[derive(InputObject)]
+pub(super) struct PurchaseInput {
+    /// A live hold of the buyer's.
+    reservation_id: ID,
+}
+
+/// Why nothing was bought.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+#[expect(clippy::enum_variant_names, reason = "the API's names")]
+pub(super) enum PurchaseErrorCode {
+    /// No such reservation of this buyer; somebody else's looks just the same.
+    ReservationNotFound,
+    /// `expiresAt` has passed.
+    ReservationExpired,
+    /// The hold was given back, or cancelled with its drop.
+    ReservationCancelled,
+}
+
+user_error!(
+    /// A refusal of `purchase`.
+    PurchaseUserError,
+    PurchaseErrorCode
+);
+
+impl From<PurchaseRefusal> for PurchaseUserError {
+    fn from(refusal: PurchaseRefusal) -> Self {
+        use PurchaseErrorCode as Code;
+        let (code, message) = match refusal {
+            PurchaseRefusal::NotFound => (Code::ReservationNotFound, "You have no such reservation."),
+            PurchaseRefusal::Expired => {
+                (Code::ReservationExpired, "This hold has lapsed; its pair is free again.")
+            }
+            PurchaseRefusal::Cancelled => (Code::ReservationCancelled, "This hold was cancelled."),
+        };
+        Self::new(code, message, &["reservationId"])
+    }
+}
+
+/// What came of `purchase`.
+#[derive(SimpleObject)]
+pub(super) struct PurchasePayload {
+    /// The same purchase again when the reservation was bought before: a retry is safe.
+    purchase: Option<Purchase>,
+    /// As it stands now, also when it has lapsed or was cancelled.
+    reservation: Option<Reservation>,
+    /// The drop after this request.
+    drop: Option<SneakerDrop>,
+    /// Why nothing was bought.
+    user_errors: Vec<PurchaseUserError>,
+}
+
+/// What to give back.
+#[derive(InputObject)]
+pub(super) struct CancelReservationInput {
+    /// A hold of the buyer's.
+    reservation_id: ID,
+}
+
+/// Why nothing was given back.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+pub(super) enum CancelReservationErrorCode {
+    /// No such reservation of this buyer; somebody else's looks just the same.
+    ReservationNotFound,
+    /// A purchase stays.
+    AlreadyPurchased,
+}
+
+user_error!(
+    /// A refusal of `cancelReservation`.
+    CancelReservationUserError,
+    CancelReservationErrorCode
+);
+
+impl From<CancelRefusal> for CancelReservationUserError {
+    fn from(refusal: CancelRefusal) -> Self {
+        use CancelReservationErrorCode as Code;
+        let (code, message) = match refusal {
+            CancelRefusal::NotFound => (Code::ReservationNotFound, "You have no such reservation."),
+            CancelRefusal::AlreadyPurchased => {
+                (Code::AlreadyPurchased, "This pair was bought; a purchase stays.")
+            }
+        };
+        Self::new(code, message, &["reservationId"])
+    }
+}
+
+/// What came of `cancelReservation`.
+#[derive(SimpleObject)]
+pub(super) struct CancelReservationPayload {
+    /// Cancelling a hold that is cancelled or expired already is a success that changes nothing.
+    reservation: Option<Reservation>,
+    /// The drop after this request.
+    drop: Option<SneakerDrop>,
+    /// Why nothing was given back.
+    user_errors: Vec<CancelReservationUserError>,
+}
+
+/// The parts of an answer that every payload has.
+fn parts<R>(answer: &Answer<R>) -> (Option<Reservation>, Option<SneakerDrop>) {
+    let reservation = answer.reservation.clone();
+    (
+        reservation.map(|reservation| Reservation::new(reservation, Some(answer.state.clone()))),
+        Some(SneakerDrop::new(answer.state.clone())),
+    )
+}
+
+/// Mutations of the stock.
+#[derive(Default)]
+pub(super) struct StockMutation;
+
+#[Object]
+impl StockMutation {
+    /// Holds one pair for the signed-in buyer. Never oversells; a hold lapses by itself.
+    async fn reserve(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to hold.")] input: ReserveInput,
+    ) -> Result<ReservePayload, ApiError> {
+        let request = request(ctx);
+        let caller = request.signed_in()?;
+        check_key(input.idempotency_key.as_deref())?;
+        let answer = match DropId::decode(&input.drop_id) {
+            Some(drop_id) => {
+                let ReserveInput { size, idempotency_key, .. } = input;
+                request.app.stock.reserve(caller.user_id, Reserve { drop_id, size, idempotency_key }).await
+            }
+            None => Err(StockError::DropNotFound),
+        };
+        match answer {
+            Ok(answer) => {
+                let (reservation, drop) = parts(&answer);
+                let user_errors = answer.refusal.into_iter().map(Into::into).collect();
+                Ok(ReservePayload {
+                    reservation,
+                    drop,
+                    server_time: DateTime(answer.state.read.at),
+                    user_errors,
+                })
+            }
+            Err(StockError::DropNotFound) => {
+                let code = ReserveErrorCode::DropNotFound;
+                let user_error = ReserveUserError::new(code, "There is no such drop.", &["dropId"]);
+                let server_time = DateTime(request.app.drops.now().await?);
+                Ok(ReservePayload {
+                    reservation: None,
+                    drop: None,
+                    server_time,
+                    user_errors: vec![user_error],
+                })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Turns the buyer's live hold into a purchase, once.
+    async fn purchase(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to buy.")] input: PurchaseInput,
+    ) -> Result<PurchasePayload, ApiError> {
+        let request = request(ctx);
+        let caller = request.signed_in()?;
+        let answer = match ReservationId::decode(&input.reservation_id) {
+            Some(id) => request.app.stock.purchase(caller.user_id, id).await,
+            None => Err(StockError::DropNotFound),
+        };
+        match answer {
+            // Somebody else's reservation must not be told apart from one that is not there, by its drop neither.
+            Ok(Answer { refusal: Some(PurchaseRefusal::NotFound), .. }) | Err(StockError::DropNotFound) => {
+                let user_errors = vec![PurchaseRefusal::NotFound.into()];
+                Ok(PurchasePayload { purchase: None, reservation: None, drop: None, user_errors })
+            }
+            Ok(answer) => {
+                let (reservation, drop) = parts(&answer);
+                let purchase =
+                    answer.purchase().map(|purchase| Purchase::new(purchase, Some(answer.state.clone())));
+                let user_errors = answer.refusal.into_iter().map(Into::into).collect();
+                Ok(PurchasePayload { purchase, reservation, drop, user_errors })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives a held pair back before it lapses.
+    async fn cancel_reservation(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to give back.")] input: CancelReservationInput,
+    ) -> Result<CancelReservationPayload, ApiError> {
+        let request = request(ctx);
+        let caller = request.signed_in()?;
+        let answer = match ReservationId::decode(&input.reservation_id) {
+            Some(id) => request.app.stock.cancel_reservation(caller.user_id, id).await,
+            None => Err(StockError::DropNotFound),
+        };
+        match answer {
+            Ok(Answer { refusal: Some(CancelRefusal::NotFound), .. }) | Err(StockError::DropNotFound) => {
+                let user_errors = vec![CancelRefusal::NotFound.into()];
+                Ok(CancelReservationPayload { reservation: None, drop: None, user_errors })
+            }
+            Ok(answer) => {
+                let (reservation, drop) = parts(&answer);
+                let user_errors = answer.refusal.into_iter().map(Into::into).collect();
+                Ok(CancelReservationPayload { reservation, drop, user_errors })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn check_key(key: Option<&str>) -> Result<(), ApiError> {
+    let Some(key) = key else { return Ok(()) };
+    let length = key.chars().count();
+    match (1..=LONGEST_KEY).contains(&length) && !key.chars().any(char::is_control) {
+        true => Ok(()),
+        false => {
+            let message = format!("idempotencyKey: a key has 1 to {LONGEST_KEY} printable characters.");
+            Err(ApiError::BadUserInput(message))
+        }
+    }
+}

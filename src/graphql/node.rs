@@ -1,0 +1,63 @@
+//! `Node`, and who may find what through it.
+
+use async_graphql::{Context, ID, Interface};
+
+use super::{
+    drop::SneakerDrop, error::ApiError, purchase::Purchase, request::request, reservation::Reservation,
+    user::User,
+};
+use crate::{
+    accounts::{Person, Role},
+    ids::NodeId,
+    stock,
+};
+
+/// Anything with a globally unique, opaque id that `node` can fetch again.
+#[derive(Interface)]
+#[graphql(field(
+    name = "id",
+    ty = "ID",
+    desc = "Opaque and stable. An id of another kind, or a malformed one, finds nothing; it is never a server error."
+))]
+pub(super) enum Node {
+    /// A drop.
+    Drop(SneakerDrop),
+    /// A person.
+    User(User),
+    /// A hold.
+    Reservation(Reservation),
+    /// A pair bought.
+    Purchase(Purchase),
+}
+
+/// What the id names, if there is such a thing and the caller may see it.
+pub(super) async fn find(ctx: &Context<'_>, id: &str) -> Result<Option<Node>, ApiError> {
+    let request = request(ctx);
+    Ok(match NodeId::decode(id) {
+        None => None,
+        Some(NodeId::Drop(id)) => {
+            request.loaders.drop(id).await?.map(|state| Node::Drop(SneakerDrop::new(state)))
+        }
+        Some(NodeId::User(id)) => request.loaders.user(id).await?.map(|person| Node::User(person.into())),
+        Some(NodeId::Purchase(id)) => {
+            request.loaders.purchase(id).await?.map(|purchase| Node::Purchase(Purchase::new(purchase, None)))
+        }
+        Some(NodeId::Reservation(id)) => match request.loaders.reservation(id).await? {
+            Some(reservation) if may_see(ctx, &reservation).await? => {
+                Some(Node::Reservation(Reservation::new(reservation, None)))
+            }
+            _ => None,
+        },
+    })
+}
+
+/// Live reservations and purchased ones are everyone's to see; closed ones their owner's and administrators'.
+async fn may_see(ctx: &Context<'_>, reservation: &stock::Reservation) -> Result<bool, ApiError> {
+    let request = request(ctx);
+    if reservation.status.is_live()
+        || request.caller().is_some_and(|caller| caller.user_id == reservation.user_id)
+    {
+        return Ok(true);
+    }
+    Ok(matches!(request.person().await?, Some(Person { role: Role::Admin, .. })))
+}

@@ -1,0 +1,47 @@
+//! Connections, as the GraphQL Cursor Connections Specification has them, forward only.
+
+use async_graphql::SimpleObject;
+
+use super::error::ApiError;
+use crate::ids::Cursor;
+
+/// The most that a list gives at once.
+const LARGEST_PAGE: i32 = 50;
+
+/// Where a page lies in its list.
+#[derive(SimpleObject)]
+pub(super) struct PageInfo {
+    /// Whether more entries follow: ask again with `after: endCursor`.
+    has_next_page: bool,
+    /// Whether this page was reached by `after`.
+    has_previous_page: bool,
+    /// The place of the first entry; null when the page is empty.
+    start_cursor: Option<String>,
+    /// The place of the last entry; null when the page is empty.
+    end_cursor: Option<String>,
+}
+
+impl PageInfo {
+    pub(super) fn new(has_next_page: bool, after: Option<Cursor>, cursors: &[String]) -> Self {
+        Self {
+            has_next_page,
+            has_previous_page: after.is_some(),
+            start_cursor: cursors.first().cloned(),
+            end_cursor: cursors.last().cloned(),
+        }
+    }
+}
+
+/// Reads `first`; null means its default.
+pub(super) fn page_size(first: Option<i32>, default: usize) -> Result<usize, ApiError> {
+    let Some(first) = first else { return Ok(default) };
+    let within = usize::try_from(first).ok().filter(|_| first <= LARGEST_PAGE);
+    within
+        .ok_or_else(|| ApiError::BadUserInput(format!("first: {first} is not between 0 and {LARGEST_PAGE}.")))
+}
+
+/// Reads `after`.
+pub(super) fn place(after: Option<&str>) -> Result<Option<Cursor>, ApiError> {
+    let malformed = || ApiError::BadUserInput("after: this is no cursor of a list.".to_owned());
+    after.map(|text| Cursor::decode(text).ok_or_else(malformed)).transpose()
+}

@@ -1,0 +1,114 @@
+//! `Purchase` and its connection.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, Object, SimpleObject};
+
+use super::{
+    date_time::DateTime,
+    drop::SneakerDrop,
+    error::ApiError,
+    money::Money,
+    page::PageInfo,
+    request::request,
+    reservation::{Reservation, drop_of},
+    user::User,
+};
+use crate::{
+    drops::DropState,
+    ids::{Cursor, NodeId, Page},
+    stock,
+};
+
+/// A purchase, and the drop as its surroundings show it.
+#[derive(Clone)]
+pub(super) struct Purchase {
+    purchase: stock::Purchase,
+    state: Option<Arc<DropState>>,
+}
+
+impl Purchase {
+    pub(super) fn new(purchase: stock::Purchase, state: Option<Arc<DropState>>) -> Self {
+        Self { purchase, state }
+    }
+}
+
+/// A pair bought.
+#[Object]
+impl Purchase {
+    /// Opaque and stable: for `node`.
+    pub(super) async fn id(&self) -> ID {
+        NodeId::Purchase(self.purchase.reservation_id).encode().into()
+    }
+
+    /// The hold that it was.
+    async fn reservation(&self, ctx: &Context<'_>) -> Result<Reservation, ApiError> {
+        let id = self.purchase.reservation_id;
+        let found = request(ctx).loaders.reservation(id).await?;
+        let reservation =
+            found.ok_or_else(|| ApiError::internal(format_args!("purchase {id:?} has no reservation")))?;
+        Ok(Reservation::new(reservation, self.state.clone()))
+    }
+
+    /// The drop whose pair was bought.
+    async fn drop(&self, ctx: &Context<'_>) -> Result<SneakerDrop, ApiError> {
+        drop_of(ctx, self.purchase.reservation_id.drop_id, self.state.as_ref()).await
+    }
+
+    /// As printed on the box.
+    async fn size(&self) -> &str {
+        &self.purchase.size
+    }
+
+    /// Who bought it.
+    async fn user(&self, ctx: &Context<'_>) -> Result<User, ApiError> {
+        User::load(ctx, self.purchase.user_id).await
+    }
+
+    /// Which of the size's pairs, from 1: a limited edition is numbered.
+    async fn pair_number(&self) -> i32 {
+        self.purchase.pair_number
+    }
+
+    /// What was paid.
+    async fn price(&self) -> Money {
+        self.purchase.price.clone().into()
+    }
+
+    /// When it was bought.
+    async fn purchased_at(&self) -> DateTime {
+        DateTime(self.purchase.purchased_at)
+    }
+}
+
+/// A purchase with its place in a list.
+#[derive(SimpleObject)]
+pub(super) struct PurchaseEdge {
+    /// The entry's place, for `after`.
+    cursor: String,
+    /// The entry.
+    node: Purchase,
+}
+
+/// A page of purchases.
+#[derive(SimpleObject)]
+pub(super) struct PurchaseConnection {
+    /// The purchases with their places.
+    edges: Vec<PurchaseEdge>,
+    /// The purchases.
+    nodes: Vec<Purchase>,
+    /// Where this page lies in the list.
+    page_info: PageInfo,
+}
+
+impl PurchaseConnection {
+    pub(super) fn new(page: Page<stock::Purchase>, after: Option<Cursor>) -> Self {
+        let cursors: Vec<String> = page.items.iter().map(|purchase| purchase.cursor().encode()).collect();
+        let nodes: Vec<Purchase> =
+            page.items.into_iter().map(|purchase| Purchase::new(purchase, None)).collect();
+        let page_info = PageInfo::new(page.has_next, after, &cursors);
+        let edges =
+            cursors.into_iter().zip(&nodes).map(|(cursor, node)| PurchaseEdge { cursor, node: node.clone() });
+        Self { edges: edges.collect(), nodes, page_info }
+    }
+}

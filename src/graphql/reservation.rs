@@ -1,0 +1,189 @@
+//! `Reservation` and its connection.
+
+use std::sync::Arc;
+
+use async_graphql::{ComplexObject, Context, Enum, ID, Object, SimpleObject};
+
+use super::{
+    date_time::DateTime, drop::SneakerDrop, error::ApiError, money::Money, page::PageInfo,
+    purchase::Purchase, request::request, user::User,
+};
+use crate::{
+    drops::DropState,
+    ids::{Cursor, DropId, NodeId, Page},
+    stock::{self, ListReservations},
+};
+
+/// What became of a hold.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "stock::ReservationStatus")]
+pub(super) enum ReservationStatus {
+    /// Holds its pair until `expiresAt`.
+    Active,
+    /// Became a purchase.
+    Purchased,
+    /// `expiresAt` has passed; the pair can be had by anyone again.
+    Expired,
+    /// Given back by the buyer, or with its drop.
+    Cancelled,
+}
+
+/// A reservation, and the drop as its surroundings show it.
+#[derive(Clone)]
+pub(super) struct Reservation {
+    reservation: stock::Reservation,
+    state: Option<Arc<DropState>>,
+}
+
+impl Reservation {
+    /// `state` is the drop beside which it is shown: all numbers of one drop in one answer are of one version.
+    pub(super) fn new(reservation: stock::Reservation, state: Option<Arc<DropState>>) -> Self {
+        Self { reservation, state }
+    }
+}
+
+/// The drop of something, as its surroundings show it or else as it stands.
+pub(super) async fn drop_of(
+    ctx: &Context<'_>,
+    id: DropId,
+    state: Option<&Arc<DropState>>,
+) -> Result<SneakerDrop, ApiError> {
+    if let Some(state) = state {
+        return Ok(SneakerDrop::new(state.clone()));
+    }
+    let found = request(ctx).loaders.drop(id).await?;
+    found
+        .map(SneakerDrop::new)
+        .ok_or_else(|| ApiError::internal(format_args!("drop {id} has reservations and is gone")))
+}
+
+/// A pair held for one buyer until `expiresAt`.
+#[Object]
+impl Reservation {
+    /// Opaque and stable: for `node`, `purchase` and `cancelReservation`.
+    pub(super) async fn id(&self) -> ID {
+        NodeId::Reservation(self.reservation.id).encode().into()
+    }
+
+    /// The drop whose pair is held.
+    async fn drop(&self, ctx: &Context<'_>) -> Result<SneakerDrop, ApiError> {
+        drop_of(ctx, self.reservation.id.drop_id, self.state.as_ref()).await
+    }
+
+    /// As printed on the box.
+    async fn size(&self) -> &str {
+        &self.reservation.size
+    }
+
+    /// For whom the pair is held.
+    async fn user(&self, ctx: &Context<'_>) -> Result<User, ApiError> {
+        User::load(ctx, self.reservation.user_id).await
+    }
+
+    /// A hold past `expiresAt` reads EXPIRED at once, whether or not the background task has got to it.
+    async fn status(&self) -> ReservationStatus {
+        self.reservation.status.into()
+    }
+
+    /// Which of the size's pairs, from 1: a limited edition is numbered.
+    async fn pair_number(&self) -> i32 {
+        self.reservation.pair_number
+    }
+
+    /// The price at the moment of reserving. Purchase charges this.
+    async fn price(&self) -> Money {
+        self.reservation.price.clone().into()
+    }
+
+    /// When the pair was reserved.
+    async fn created_at(&self) -> DateTime {
+        DateTime(self.reservation.created_at)
+    }
+
+    /// Until when the hold can be purchased. Count down by `serverTime`, not by the device's clock.
+    async fn expires_at(&self) -> DateTime {
+        DateTime(self.reservation.expires_at)
+    }
+
+    /// Once purchased.
+    async fn purchase(&self) -> Option<Purchase> {
+        self.reservation.purchase().map(|purchase| Purchase::new(purchase, self.state.clone()))
+    }
+}
+
+/// A reservation with its place in a list.
+#[derive(SimpleObject)]
+pub(super) struct ReservationEdge {
+    /// The entry's place, for `after`.
+    cursor: String,
+    /// The entry.
+    node: Reservation,
+}
+
+/// A page of reservations.
+#[derive(SimpleObject)]
+#[graphql(complex)]
+pub(super) struct ReservationConnection {
+    /// The reservations with their places.
+    edges: Vec<ReservationEdge>,
+    /// The reservations.
+    nodes: Vec<Reservation>,
+    /// Where this page lies in the list.
+    page_info: PageInfo,
+    #[graphql(skip)]
+    whole: Whole,
+}
+
+/// The list that a page is of.
+enum Whole {
+    OfDrop(DropId),
+    OfPerson(ListReservations),
+}
+
+#[ComplexObject]
+impl ReservationConnection {
+    /// How many the whole list has. Counted only when asked for.
+    async fn total_count(&self, ctx: &Context<'_>) -> Result<i32, ApiError> {
+        let request = request(ctx);
+        let count = match &self.whole {
+            Whole::OfDrop(id) => request.loaders.active_count(*id).await?,
+            Whole::OfPerson(list) => request.app.stock.count_own_reservations(list).await?,
+        };
+        Ok(i32::try_from(count).unwrap_or(i32::MAX))
+    }
+}
+
+impl ReservationConnection {
+    /// Live holds of a drop.
+    pub(super) fn of_drop(
+        page: Page<stock::Reservation>,
+        after: Option<Cursor>,
+        state: &Arc<DropState>,
+    ) -> Self {
+        Self::new(page, after, Whole::OfDrop(state.id), Some(state), stock::Reservation::deadline_cursor)
+    }
+
+    /// A person's own.
+    pub(super) fn of_person(page: Page<stock::Reservation>, list: ListReservations) -> Self {
+        Self::new(page, list.after, Whole::OfPerson(list), None, stock::Reservation::history_cursor)
+    }
+
+    fn new(
+        page: Page<stock::Reservation>,
+        after: Option<Cursor>,
+        whole: Whole,
+        state: Option<&Arc<DropState>>,
+        cursor: fn(&stock::Reservation) -> Cursor,
+    ) -> Self {
+        let cursors: Vec<String> =
+            page.items.iter().map(|reservation| cursor(reservation).encode()).collect();
+        let node = |reservation| Reservation::new(reservation, state.cloned());
+        let nodes: Vec<Reservation> = page.items.into_iter().map(node).collect();
+        let page_info = PageInfo::new(page.has_next, after, &cursors);
+        let edges = cursors
+            .into_iter()
+            .zip(&nodes)
+            .map(|(cursor, node)| ReservationEdge { cursor, node: node.clone() });
+        Self { edges: edges.collect(), nodes, page_info, whole }
+    }
+}

@@ -1,0 +1,68 @@
+//! `StockUpdate`.
+
+use async_graphql::{ID, Object};
+
+use super::{
+    date_time::DateTime,
+    drop::{DropSize, DropStatus, SneakerDrop, sizes},
+};
+use crate::{feed::Shown, ids::NodeId};
+
+/// A state of the feed.
+pub(super) struct StockUpdate(pub(super) Shown);
+
+/// A drop's stock after a change, whole: a missed update needs no repair, the next one says it all.
+/// Select `drop { .. }` to update a normalised cache; the fields beside it are copies for clients without one.
+#[Object]
+impl StockUpdate {
+    /// Which drop.
+    async fn drop_id(&self) -> ID {
+        NodeId::Drop(self.0.state.id).encode().into()
+    }
+
+    /// The drop at this version.
+    async fn drop(&self) -> SneakerDrop {
+        SneakerDrop::new(self.0.state.clone())
+    }
+
+    /// Where the drop stands in its life.
+    async fn status(&self) -> DropStatus {
+        self.0.status.into()
+    }
+
+    /// All pairs: `availableStock + heldStock + soldStock`.
+    async fn total_stock(&self) -> i32 {
+        self.0.state.count().total
+    }
+
+    /// Pairs that can be reserved now.
+    async fn available_stock(&self) -> i32 {
+        self.0.state.count().available
+    }
+
+    /// Pairs held for buyers who may still purchase them.
+    async fn held_stock(&self) -> i32 {
+        self.0.state.count().held
+    }
+
+    /// Pairs that were purchased.
+    async fn sold_stock(&self) -> i32 {
+        self.0.state.count().sold
+    }
+
+    /// The same for each size, in the administrator's order.
+    async fn sizes(&self) -> Vec<DropSize> {
+        sizes(&self.0.state)
+    }
+
+    /// `Drop.stockVersion`. Never falls for one drop; equal to the one before only when the clock alone changed
+    /// `status`.
+    async fn version(&self) -> i32 {
+        self.0.state.version
+    }
+
+    /// When this was so, by the database clock.
+    async fn at(&self) -> DateTime {
+        DateTime(self.0.at())
+    }
+}

@@ -1,0 +1,47 @@
+//! `User`.
+
+use async_graphql::{Context, ID, Object};
+
+use super::{error::ApiError, request::request};
+use crate::{
+    accounts::{Person, PublicPerson},
+    ids::{NodeId, UserId},
+};
+
+/// A person, as everyone sees them.
+#[derive(Clone)]
+pub(super) struct User(PublicPerson);
+
+impl User {
+    pub(super) async fn load(ctx: &Context<'_>, id: UserId) -> Result<Self, ApiError> {
+        let found = request(ctx).loaders.user(id).await?;
+        // People are anonymised, never deleted.
+        found.map(Self).ok_or_else(|| ApiError::internal(format_args!("user {id} is gone")))
+    }
+}
+
+impl From<PublicPerson> for User {
+    fn from(person: PublicPerson) -> Self {
+        Self(person)
+    }
+}
+
+impl From<&Person> for User {
+    fn from(person: &Person) -> Self {
+        Self(PublicPerson { id: person.id, username: person.username.clone() })
+    }
+}
+
+/// What everyone may see of a person.
+#[Object]
+impl User {
+    /// Opaque and stable: for `node`.
+    pub(super) async fn id(&self) -> ID {
+        NodeId::User(self.0.id).encode().into()
+    }
+
+    /// The name under which they buy.
+    async fn username(&self) -> &str {
+        &self.0.username
+    }
+}
