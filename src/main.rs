@@ -1,3 +1,7 @@
 //! The program: see `sneaker-drop --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sneaker_drop::cli::main()
+}

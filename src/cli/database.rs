@@ -1,0 +1,156 @@
+//! Commands that work on the database and end, and the way to it that they share with the server.
+
+use std::process::ExitCode;
+
+use super::{Failure, demo};
+use crate::{
+    accounts::{Lifetimes, Role, kept_secrets, random_secret},
+    app::App,
+    config::{Config, DatabaseConfig, TokenSecrets},
+    db::{
+        self, Connector, Database,
+        private::{PrivatePostgres, Role as PrivateRole},
+    },
+    stock::audit,
+    telemetry::Metrics,
+};
+
+/// The database of the settings: one that exists, or the private one.
+pub(super) struct Reached {
+    pub(super) settings: DatabaseConfig,
+    private: Option<PrivatePostgres>,
+}
+
+impl Reached {
+    /// Finds the database; starts the private PostgreSQL where none is set.
+    pub(super) async fn reach(config: &Config, role: PrivateRole) -> Result<Self, Failure> {
+        let mut settings = config.database.clone();
+        if settings.url.is_some() {
+            return Ok(Self { settings, private: None });
+        }
+        let data_dir = config.data_dir.clone();
+        let private = tokio::task::spawn_blocking(move || PrivatePostgres::join(&data_dir, role)).await??;
+        private.ensure_database().await?;
+        if role == PrivateRole::Server {
+            tracing::info!("private PostgreSQL is up; look inside with: {}", private.psql());
+        }
+        settings.url = Some(private.url());
+        Ok(Self { settings, private: Some(private) })
+    }
+
+    /// Brings the schema up to date.
+    pub(super) async fn migrate(&self) -> Result<Vec<String>, Failure> {
+        let url =
+            self.settings.direct_url.as_ref().or(self.settings.url.as_ref()).ok_or("no database is set")?;
+        Ok(db::migrate(url).await?)
+    }
+
+    /// Leaves the private PostgreSQL, which stops when nobody else uses it. The pool must be closed.
+    pub(super) async fn leave(self) -> Result<(), Failure> {
+        if let Some(private) = self.private {
+            tokio::task::spawn_blocking(move || private.leave()).await??;
+        }
+        Ok(())
+    }
+}
+
+/// The services over a database, as the settings want them.
+pub(super) fn app(config: &Config, database: &DatabaseConfig) -> Result<App, Failure> {
+    let metrics = Metrics::default();
+    let db = Database::new(database, &metrics)?;
+    Ok(App::new(db, &secrets(config)?, lifetimes(config), metrics))
+}
+
+fn secrets(config: &Config) -> Result<TokenSecrets, Failure> {
+    match &config.secrets {
+        Some(secrets) => Ok(secrets.clone()),
+        None => Ok(kept_secrets(&config.data_dir)?),
+    }
+}
+
+fn lifetimes(config: &Config) -> Lifetimes {
+    Lifetimes { access: config.access_token_lifetime, refresh: config.refresh_token_lifetime }
+}
+
+/// Runs a command on the database and leaves it, whatever came of the command.
+async fn with_database<T>(
+    config: &Config,
+    command: impl AsyncFnOnce(&Reached) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let reached = Reached::reach(config, PrivateRole::Command).await?;
+    let done = command(&reached).await;
+    reached.leave().await?;
+    done
+}
+
+pub(super) async fn migrate(config: &Config) -> Result<ExitCode, Failure> {
+    let ran = with_database(config, async |reached| reached.migrate().await).await?;
+    match ran.as_slice() {
+        [] => println!("The schema is up to date."),
+        names => println!("Ran {}.", names.join(", ")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn seed(config: &Config) -> Result<ExitCode, Failure> {
+    with_database(config, async |reached| {
+        reached.migrate().await?;
+        let app = app_without_tokens(config, &reached.settings)?;
+        let seeded = demo::seed(&app).await;
+        app.stop().await;
+        match seeded? {
+            true => println!("Demo data is there.\n\n{}", demo::SIGN_INS),
+            false => println!("Demo data was there already.\n\n{}", demo::SIGN_INS),
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
+}
+
+pub(super) async fn set_role(config: &Config, email: &str, role: Role) -> Result<ExitCode, Failure> {
+    with_database(config, async |reached| {
+        reached.migrate().await?;
+        let app = app_without_tokens(config, &reached.settings)?;
+        let found = app.accounts.set_role(email, role).await;
+        app.stop().await;
+        if !found? {
+            return Err(format!("nobody has signed up as {email}").into());
+        }
+        match role {
+            Role::Admin => println!("{email} is an administrator now, from the next sign-in on."),
+            Role::Buyer => println!("{email} is a buyer now; their sessions have ended."),
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
+}
+
+pub(super) async fn audit(config: &Config, json: bool) -> Result<ExitCode, Failure> {
+    let findings = with_database(config, async |reached| {
+        let url = reached.settings.url.as_ref().ok_or("no database is set")?;
+        let mut connection = Connector::new(url)?.connect().await?;
+        Ok(audit::audit(&mut connection).await?)
+    })
+    .await?;
+    if json {
+        let report = serde_json::json!({ "ok": findings.is_empty(), "rules": audit::RULE_COUNT, "findings": findings });
+        println!("{report}");
+    } else if findings.is_empty() {
+        println!("The stock law holds: {} rules, nothing off.", audit::RULE_COUNT);
+    } else {
+        for finding in &findings {
+            let size = finding.size.as_deref().unwrap_or("-");
+            println!("{}: drop {} size {size}: {}", finding.rule, finding.drop_id, finding.detail);
+        }
+        println!("The stock law is broken: {} findings.", findings.len());
+    }
+    Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// For a command that needs the services and hands out no token: the settings may lack the secrets.
+fn app_without_tokens(config: &Config, database: &DatabaseConfig) -> Result<App, Failure> {
+    let metrics = Metrics::default();
+    let db = Database::new(database, &metrics)?;
+    let secrets = TokenSecrets { access: random_secret(), refresh: random_secret() };
+    Ok(App::new(db, &secrets, lifetimes(config), metrics))
+}

@@ -1,0 +1,156 @@
+//! Demo data that looks like the real thing, made through the services like everything else.
+
+use chrono::{TimeDelta, Utc};
+
+use super::Failure;
+use crate::{
+    accounts::{AccountError, Role, SignupRefusal},
+    app::App,
+    drops::{Money, NewDrop, NewSize},
+    ids::{DropId, UserId},
+    stock::Reserve,
+};
+
+/// For people to sign in with.
+pub(super) const SIGN_INS: &str = "Demo sign-ins (password of all: drop-day-2026):
+  admin@sneaker-drop.example   administrator: may create and cancel drops
+  mika@sneaker-drop.example    buyer, has bought and holds a pair
+  noor@sneaker-drop.example    buyer
+  theo@sneaker-drop.example    buyer
+  june@sneaker-drop.example    buyer";
+
+const PASSWORD: &str = "drop-day-2026";
+const ADMIN: &str = "admin@sneaker-drop.example";
+const BUYERS: [&str; 4] = ["mika", "noor", "theo", "june"];
+
+/// Adds the demo data once. `false`: it was there already.
+pub(super) async fn seed(app: &App) -> Result<bool, Failure> {
+    if sign_up(app, "drop_desk", ADMIN).await?.is_none() {
+        return Ok(false);
+    }
+    app.accounts.set_role(ADMIN, Role::Admin).await?;
+    let mut buyers = Vec::new();
+    for name in BUYERS {
+        buyers.extend(sign_up(app, name, &format!("{name}@sneaker-drop.example")).await?);
+    }
+
+    let live = create(app, live_drop()).await?;
+    create(app, next_drop()).await?;
+    create(app, later_drop()).await?;
+    let gone = create(app, gone_drop()).await?;
+    for buyer in &buyers {
+        buy(app, *buyer, gone, None).await?;
+    }
+    for (buyer, size) in buyers.iter().zip(["US 9", "US 9", "US 10.5"]) {
+        buy(app, *buyer, live, Some(size)).await?;
+    }
+    if let Some(buyer) = buyers.last() {
+        hold(app, *buyer, live, Some("US 11")).await?;
+    }
+    Ok(true)
+}
+
+async fn sign_up(app: &App, username: &str, email: &str) -> Result<Option<UserId>, Failure> {
+    match app.accounts.signup(username, email, PASSWORD).await {
+        Ok(tokens) => Ok(Some(tokens.user_id)),
+        Err(AccountError::Refused(refusals)) if refusals.contains(&SignupRefusal::EmailTaken) => Ok(None),
+        Err(AccountError::Refused(refusals)) => {
+            let why: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+            Err(format!("demo account {username}: {}", why.join(" ")).into())
+        }
+        Err(error) => Err(error.to_string().into()),
+    }
+}
+
+async fn create(app: &App, drop: NewDrop) -> Result<DropId, Failure> {
+    let name = drop.name.clone();
+    let made = app.create_drop(drop).await.map_err(|error| format!("demo drop {name}: {error}"))?;
+    Ok(made.id)
+}
+
+async fn hold(
+    app: &App,
+    user: UserId,
+    drop_id: DropId,
+    size: Option<&str>,
+) -> Result<crate::ids::ReservationId, Failure> {
+    let reserve = Reserve { drop_id, size: size.map(str::to_owned), idempotency_key: None };
+    let answer = app.stock.reserve(user, reserve).await?;
+    let reservation = answer.reservation.filter(|_| answer.refusal.is_none());
+    Ok(reservation.ok_or_else(|| format!("demo reservation refused: {:?}", answer.refusal))?.id)
+}
+
+async fn buy(app: &App, user: UserId, drop_id: DropId, size: Option<&str>) -> Result<(), Failure> {
+    let id = hold(app, user, drop_id, size).await?;
+    let answer = app.stock.purchase(user, id).await?;
+    match answer.refusal {
+        None => Ok(()),
+        Some(refusal) => Err(format!("demo purchase refused: {refusal:?}").into()),
+    }
+}
+
+fn sizes(sizes: &[(&str, i32)]) -> Option<Vec<NewSize>> {
+    Some(sizes.iter().map(|(size, stock)| NewSize { size: (*size).to_owned(), stock: *stock }).collect())
+}
+
+fn drop(name: &str, description: &str, amount: i32, currency: &str) -> NewDrop {
+    NewDrop {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        image_url: None,
+        price: Money { amount, currency: currency.to_owned() },
+        starts_at: None,
+        ends_at: None,
+        hold_seconds: 60,
+        purchase_limit: 1,
+        sizes: None,
+        stock: None,
+    }
+}
+
+fn live_drop() -> NewDrop {
+    let about =
+        "Full-grain leather in chalk over a gum sole. Numbered inside the tongue, 200 pairs worldwide.";
+    let counts = [
+        ("US 7", 12),
+        ("US 8", 24),
+        ("US 8.5", 28),
+        ("US 9", 36),
+        ("US 9.5", 32),
+        ("US 10", 30),
+        ("US 10.5", 20),
+        ("US 11", 12),
+        ("US 12", 6),
+    ];
+    NewDrop {
+        purchase_limit: 2,
+        sizes: sizes(&counts),
+        ..drop("Meridian Low 'Chalk Gum'", about, 18_000, "USD")
+    }
+}
+
+fn next_drop() -> NewDrop {
+    let about = "Ripstop runner with a reflective heel, made with the Harbour Track Club.";
+    let counts = [("EU 40", 10), ("EU 41", 15), ("EU 42", 25), ("EU 42.5", 20), ("EU 43", 20), ("EU 44", 10)];
+    NewDrop {
+        starts_at: Some(Utc::now() + TimeDelta::minutes(10)),
+        ends_at: Some(Utc::now() + TimeDelta::days(1)),
+        sizes: sizes(&counts),
+        ..drop("Harbour Runner 2 'Night Tide'", about, 16_500, "EUR")
+    }
+}
+
+fn later_drop() -> NewDrop {
+    let about = "The 1994 court shoe, rebuilt on its original last.";
+    let counts = [("US 8", 40), ("US 9", 60), ("US 10", 60), ("US 11", 40)];
+    NewDrop {
+        starts_at: Some(Utc::now() + TimeDelta::days(3)),
+        sizes: sizes(&counts),
+        ..drop("Courtline 94 'Clay'", about, 14_000, "USD")
+    }
+}
+
+fn gone_drop() -> NewDrop {
+    let about = "Hand-dyed sample run of four pairs, signed by the dyer.";
+    NewDrop { stock: Some(4), ..drop("Indigo Sample 004", about, 42_000, "USD") }
+}

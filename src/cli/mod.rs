@@ -1,0 +1,119 @@
+//! The commands of the program.
+
+mod database;
+mod demo;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    accounts::Role,
+    config::{self, Config, Scope},
+    graphql, telemetry,
+};
+
+/// A command did not do its work; the text is for people.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The backend of a limited sneaker release: a GraphQL API that never oversells.
+#[derive(Parser)]
+#[command(version, about, after_help = config::settings_help())]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArguments,
+}
+
+#[derive(clap::Args, Clone, Copy)]
+struct ServeArguments {
+    /// Add demo data once: people, an administrator, drops of each kind
+    #[arg(long)]
+    demo: bool,
+    /// Leave the database's schema alone; start only if it is this version's
+    #[arg(long)]
+    no_migrate: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the API server (what happens without a command)
+    Serve(ServeArguments),
+    /// Bring the database to this version's schema and stop
+    Migrate,
+    /// Print the API's schema in GraphQL's definition language
+    Schema,
+    /// Add demo data: people, an administrator, a live drop, one that starts soon, one sold out
+    Seed,
+    /// Give or take the administrator's role
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Check the stock law and the ledger on a live database
+    Audit {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum AdminCommand {
+    /// Make the person with this e-mail address an administrator
+    Grant {
+        /// The address of the account
+        email: String,
+    },
+    /// Make the person with this e-mail address a buyer again
+    Revoke {
+        /// The address of the account
+        email: String,
+    },
+}
+
+/// Runs the program. Exit status: 0 done, 1 failed or (`audit`) the law is broken, 2 wrong usage or settings.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let command = arguments.command.unwrap_or(Command::Serve(arguments.serve));
+    let scope = match command {
+        Command::Schema => {
+            print!("{}", graphql::sdl());
+            return ExitCode::SUCCESS;
+        }
+        Command::Serve(_) => Scope::Server,
+        Command::Migrate | Command::Seed | Command::Admin(_) | Command::Audit { .. } => Scope::Database,
+    };
+    let config = match config::load(scope) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::from(2);
+        }
+    };
+    telemetry::init_logging(config.log_format, &config.log_filter);
+    let done = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(command, &config)),
+        Err(error) => Err(error.into()),
+    };
+    done.unwrap_or_else(|failure| {
+        eprintln!("sneaker-drop: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(command: Command, config: &Config) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(arguments) => serve::serve(config, arguments.demo, !arguments.no_migrate).await,
+        Command::Migrate => database::migrate(config).await,
+        Command::Seed => database::seed(config).await,
+        Command::Admin(AdminCommand::Grant { email }) => {
+            database::set_role(config, &email, Role::Admin).await
+        }
+        Command::Admin(AdminCommand::Revoke { email }) => {
+            database::set_role(config, &email, Role::Buyer).await
+        }
+        Command::Audit { json } => database::audit(config, json).await,
+        Command::Schema => Ok(ExitCode::SUCCESS),
+    }
+}

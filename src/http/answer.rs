@@ -1,0 +1,119 @@
+//! How an answer is dressed, after the GraphQL-over-HTTP specification.
+
+use async_graphql::{Response as GraphqlResponse, Value};
+use axum::{
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+/// The media type of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MediaType {
+    /// `application/json`: every well-formed request is a 200, what came of it is in the body.
+    Json,
+    /// `application/graphql-response+json`: a request that could not be executed is a 4xx.
+    GraphqlResponse,
+}
+
+impl MediaType {
+    /// What the client likes best of what there is; `None` when it takes neither. Clients that say nothing, or
+    /// `*/*`, are old: they get `application/json`.
+    pub(super) fn wanted(headers: &HeaderMap) -> Option<Self> {
+        let mut accepts =
+            headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+        if accepts.peek().is_none() {
+            return Some(Self::Json);
+        }
+        let mut best: Option<(f32, Self)> = None;
+        for range in accepts.flat_map(|value| value.split(',')) {
+            let mut parts = range.split(';').map(str::trim);
+            let media_type = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+                "application/graphql-response+json" => Self::GraphqlResponse,
+                "application/json" | "application/*" | "*/*" => Self::Json,
+                _ => continue,
+            };
+            let quality =
+                parts.find_map(|part| part.strip_prefix("q=")).map_or(Ok(1.0), str::parse).unwrap_or(0.0);
+            if quality > 0.0 && best.is_none_or(|(best, _)| quality > best) {
+                best = Some((quality, media_type));
+            }
+        }
+        best.map(|(_, media_type)| media_type)
+    }
+
+    fn header(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Json => "application/json; charset=utf-8",
+            Self::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
+        })
+    }
+}
+
+/// An executed request, or one that was refused before.
+pub(super) fn executed(media_type: MediaType, response: &GraphqlResponse) -> Response {
+    let refused = response.data == Value::Null
+        && !response.errors.is_empty()
+        && response.errors.iter().all(|error| error.path.is_empty());
+    let status = match (refused, media_type) {
+        (false, _) | (true, MediaType::Json) => StatusCode::OK,
+        (true, MediaType::GraphqlResponse) => refused_status(response),
+    };
+    respond(status, media_type, response, refused)
+}
+
+/// A request that is not one: its status tells so whatever the media type.
+pub(super) fn malformed(status: StatusCode, media_type: MediaType, why: &str) -> Response {
+    let error = crate::graphql::ApiError::BadUserInput(why.to_owned());
+    respond(status, media_type, &error.into_response(), true)
+}
+
+fn refused_status(response: &GraphqlResponse) -> StatusCode {
+    let code = response.errors.first().and_then(|error| error.extensions.as_ref()?.get("code"));
+    match code {
+        Some(Value::String(code)) if code == "UNAUTHENTICATED" => StatusCode::UNAUTHORIZED,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+fn respond(status: StatusCode, media_type: MediaType, response: &GraphqlResponse, refused: bool) -> Response {
+    let body = match serde_json::to_value(response) {
+        Ok(mut body) => {
+            // A request that was not executed has no `data`, not even null.
+            if let (true, Some(fields)) = (refused, body.as_object_mut()) {
+                fields.remove("data");
+            }
+            body.to_string()
+        }
+        Err(error) => unreachable!("an answer is always JSON: {error}"),
+    };
+    let headers = [
+        (header::CONTENT_TYPE, media_type.header()),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (status, headers, body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(accept: &str) -> Option<MediaType> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, accept.parse().unwrap());
+        MediaType::wanted(&headers)
+    }
+
+    #[test]
+    fn the_media_type_is_the_one_that_the_client_likes_best() {
+        use MediaType::{GraphqlResponse, Json};
+        assert_eq!(MediaType::wanted(&HeaderMap::new()), Some(Json));
+        assert_eq!(wanted("*/*"), Some(Json));
+        assert_eq!(wanted("application/graphql-response+json"), Some(GraphqlResponse));
+        assert_eq!(
+            wanted("application/graphql-response+json; charset=utf-8, application/json"),
+            Some(GraphqlResponse)
+        );
+        assert_eq!(wanted("application/json, application/graphql-response+json;q=0.9"), Some(Json));
+        assert_eq!(wanted("text/html, application/json;q=0"), None);
+    }
+}

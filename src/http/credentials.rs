@@ -1,0 +1,30 @@
+//! The access token of a request.
+
+use axum::http::{HeaderMap, header};
+use serde_json::Value;
+
+use crate::{accounts::Accounts, graphql::Credentials};
+
+/// What the `Authorization` header says. Anything there that is not a good bearer token is rejected, not ignored.
+pub(super) fn from_headers(accounts: &Accounts, headers: &HeaderMap) -> Credentials {
+    match headers.get(header::AUTHORIZATION) {
+        None => Credentials::Anonymous,
+        Some(value) => value.to_str().map_or(Credentials::Rejected, |text| from_text(accounts, text)),
+    }
+}
+
+/// What the payload of `connection_init` says, under `authorization` or `Authorization`. `None`: it says nothing.
+pub(super) fn from_payload(accounts: &Accounts, payload: &Value) -> Option<Credentials> {
+    let value = ["authorization", "Authorization"].iter().find_map(|name| payload.get(name))?;
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(from_text(accounts, text)),
+        _ => Some(Credentials::Rejected),
+    }
+}
+
+fn from_text(accounts: &Accounts, text: &str) -> Credentials {
+    let token = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let caller = token.and_then(|(_, token)| accounts.authenticate(token.trim()).ok());
+    caller.map_or(Credentials::Rejected, Credentials::SignedIn)
+}

@@ -1,0 +1,176 @@
+//! `/graphql` over HTTP: POST with JSON for everything, GET for queries.
+//!
+//! A page can send a form or plain text to any origin without asking, and follow a link by GET: that neither can
+//! carry a mutation is the defence against forged requests.
+
+use async_graphql::{
+    Request as GraphqlRequest, Response as GraphqlResponse, Variables, parser::types::OperationType,
+};
+use axum::{
+    body::{Body, to_bytes},
+    extract::{FromRequestParts as _, Request, State, WebSocketUpgrade},
+    http::{HeaderMap, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{
+    Site,
+    answer::{self, MediaType},
+    credentials, socket,
+};
+use crate::{graphql, telemetry::Outcome};
+
+/// A document may have 8 KiB; the rest is for variables.
+const LARGEST_BODY: usize = 64 * 1024;
+
+/// The parameters of a request (GraphQL over HTTP, "Request Parameters").
+#[derive(Deserialize)]
+pub(super) struct Parameters {
+    query: String,
+    #[serde(rename = "operationName")]
+    operation_name: Option<String>,
+    variables: Option<Map<String, Value>>,
+    extensions: Option<Map<String, Value>>,
+}
+
+/// Why a request is none.
+struct Malformed(StatusCode, &'static str);
+
+/// Takes what comes to `/graphql`.
+pub(super) async fn serve(State(site): State<Site>, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    if parts.headers.contains_key(header::UPGRADE) {
+        return match WebSocketUpgrade::from_request_parts(&mut parts, &site).await {
+            Ok(upgrade) => socket::open(site, &parts.headers, upgrade),
+            Err(rejection) => rejection.into_response(),
+        };
+    }
+    let Some(media_type) = MediaType::wanted(&parts.headers) else {
+        let why = "The answer is application/graphql-response+json or application/json; accept one of them.";
+        return answer::malformed(StatusCode::NOT_ACCEPTABLE, MediaType::Json, why);
+    };
+    let read = match parts.method {
+        Method::POST => read_body(&parts.headers, body).await,
+        Method::GET => read_query(parts.uri.query().unwrap_or_default()),
+        _ => {
+            let mut response = answer::malformed(
+                StatusCode::METHOD_NOT_ALLOWED,
+                media_type,
+                "Use POST, or GET for a query.",
+            );
+            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, POST"));
+            return response;
+        }
+    };
+    let response = match read {
+        Ok(parameters) => execute(&site, &parts.headers, &parts.method, media_type, parameters).await,
+        Err(Malformed(status, why)) => answer::malformed(status, media_type, why),
+    };
+    let outcome = if response.status().is_success() { "answered" } else { "refused" };
+    site.app.metrics.graphql_requests.get_or_create(&Outcome::of(outcome)).inc();
+    response
+}
+
+async fn execute(
+    site: &Site,
+    headers: &HeaderMap,
+    method: &Method,
+    media_type: MediaType,
+    parameters: Parameters,
+) -> Response {
+    let credentials = credentials::from_headers(&site.app.accounts, headers);
+    let admitted = match graphql::admit(parameters.into_request(), &credentials) {
+        Ok(admitted) => admitted,
+        Err(error) => return answer::executed(media_type, &error.into_response()),
+    };
+    let refuse = |status, why| answer::malformed(status, media_type, why);
+    match (admitted.kind, method) {
+        (OperationType::Mutation, &Method::GET) => {
+            let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "A mutation needs POST.");
+            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
+            return response;
+        }
+        (OperationType::Subscription, _) => {
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                "A subscription needs a WebSocket: graphql-transport-ws on this path.",
+            );
+        }
+        _ => {}
+    }
+    let request = graphql::prepare(admitted.request, &site.app, credentials);
+    let response: GraphqlResponse = site.schema.execute(request).await;
+    answer::executed(media_type, &graphql::finish(response))
+}
+
+impl Parameters {
+    /// The request that they describe.
+    pub(super) fn into_request(self) -> GraphqlRequest {
+        let mut request = GraphqlRequest::new(self.query);
+        // Some clients send an empty name for none.
+        request.operation_name = self.operation_name.filter(|name| !name.is_empty());
+        if let Some(variables) = self.variables {
+            request = request.variables(Variables::from_json(Value::Object(variables)));
+        }
+        request
+    }
+}
+
+async fn read_body(headers: &HeaderMap, body: Body) -> Result<Parameters, Malformed> {
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !is_utf8_json(content_type) {
+        return Err(Malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send application/json, in UTF-8."));
+    }
+    let body = to_bytes(body, LARGEST_BODY).await.map_err(|_| {
+        Malformed(StatusCode::PAYLOAD_TOO_LARGE, "The body has more than 64 KiB, or broke off.")
+    })?;
+    let value: Value = serde_json::from_slice(&body)
+        .map_err(|_| Malformed(StatusCode::BAD_REQUEST, "The body is not JSON."))?;
+    parameters(value)
+}
+
+fn is_utf8_json(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(|part| part.trim().to_ascii_lowercase());
+    parts.next().as_deref() == Some("application/json")
+        && parts.all(|part| match part.strip_prefix("charset=") {
+            Some(charset) => charset.trim_matches('"') == "utf-8",
+            None => true,
+        })
+}
+
+fn read_query(query: &str) -> Result<Parameters, Malformed> {
+    let mut fields = Map::new();
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        let value = match &*name {
+            "variables" | "extensions" => serde_json::from_str(&value)
+                .map_err(|_| Malformed(StatusCode::BAD_REQUEST, "variables or extensions is not JSON."))?,
+            _ => Value::String(value.into_owned()),
+        };
+        fields.insert(name.into_owned(), value);
+    }
+    parameters(Value::Object(fields))
+}
+
+fn parameters(value: Value) -> Result<Parameters, Malformed> {
+    let why = "A request has a query, which is a string; operationName is a string, variables and extensions are \
+               objects, and each of the three may be left out.";
+    if value.is_array() {
+        return Err(Malformed(
+            StatusCode::BAD_REQUEST,
+            "Batches are not served: send one request at a time.",
+        ));
+    }
+    let parameters: Parameters =
+        serde_json::from_value(value).map_err(|_| Malformed(StatusCode::BAD_REQUEST, why))?;
+    match parameters.extensions.as_ref().is_some_and(|extensions| extensions.contains_key("persistedQuery"))
+        && parameters.query.is_empty()
+    {
+        true => {
+            Err(Malformed(StatusCode::BAD_REQUEST, "Persisted queries are not served: send the document."))
+        }
+        false => Ok(parameters),
+    }
+}

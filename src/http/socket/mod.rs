@@ -1,0 +1,198 @@
+//! `/graphql` over a WebSocket: graphql-transport-ws, as the graphql-ws project's PROTOCOL.md has it.
+//!
+//! One task per socket does everything: it reads, runs operations, writes. Nothing is queued for a client that does
+//! not read; a write that takes too long ends the socket.
+
+mod operation;
+mod protocol;
+
+use std::time::Duration;
+
+use axum::{
+    extract::ws::{Message, WebSocket, WebSocketUpgrade},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use futures_util::StreamExt as _;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use tokio_stream::StreamMap;
+
+use super::{Site, credentials};
+use crate::graphql::{ApiError, Credentials};
+use operation::{Event, Events};
+use protocol::{ClientMessage, Goodbye};
+
+const PROTOCOL: &str = "graphql-transport-ws";
+/// A client says `connection_init` within this time. The graphql-ws server's default.
+const INIT_WITHIN: Duration = Duration::from_secs(3);
+/// How often a silent client is asked whether it is there.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// A client from which nothing came for this long, pongs included, is gone.
+const SILENT_FOR: Duration = Duration::from_secs(50);
+/// A client that does not read for this long is cut off.
+const SEND_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is asked whether the socket's token is still good.
+const CHECK_TOKEN_EVERY: Duration = Duration::from_millis(500);
+/// Operations at once on one socket.
+const MOST_OPERATIONS: usize = 32;
+/// As for a body over HTTP.
+const LARGEST_MESSAGE: usize = 64 * 1024;
+/// The library's default reserves 128 KiB for reading on each socket.
+const BUFFER: usize = 4 * 1024;
+
+/// Upgrades to the protocol; other protocols, the older `graphql-ws` too, are refused.
+pub(super) fn open(site: Site, headers: &HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+    let credentials = credentials::from_headers(&site.app.accounts, headers);
+    let upgrade = upgrade.protocols([PROTOCOL]);
+    if upgrade.selected_protocol().is_none() {
+        return (StatusCode::BAD_REQUEST, "This socket speaks graphql-transport-ws.\n").into_response();
+    }
+    upgrade
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER)
+        .max_write_buffer_size(LARGEST_MESSAGE * 16)
+        .max_message_size(LARGEST_MESSAGE)
+        .max_frame_size(LARGEST_MESSAGE)
+        .on_upgrade(move |socket| async move {
+            let _alive = site.socket_alive.clone();
+            site.app.metrics.sockets.inc();
+            let metrics = site.app.metrics.clone();
+            Session { site, socket, credentials, ready: false, operations: StreamMap::new() }.run().await;
+            metrics.sockets.dec();
+        })
+}
+
+/// Waits until the server begins to stop, or is gone.
+async fn begun(closing: &mut watch::Receiver<bool>) {
+    drop(closing.wait_for(|closing| *closing).await);
+}
+
+/// One socket.
+struct Session {
+    site: Site,
+    socket: WebSocket,
+    credentials: Credentials,
+    /// Whether `connection_init` was acknowledged.
+    ready: bool,
+    operations: StreamMap<String, Events>,
+}
+
+/// The client is gone, or was cut off: there is nobody to say anything to.
+struct Gone;
+
+impl Session {
+    async fn run(mut self) {
+        if let Ok(goodbye) = self.talk().await {
+            // Also the last word must not wait for a client that does not read.
+            drop(timeout(SEND_WITHIN, self.socket.send(Message::Close(Some(goodbye.frame())))).await);
+        }
+    }
+
+    /// Talks until one side ends it. `Ok`: how to say goodbye.
+    async fn talk(&mut self) -> Result<Goodbye, Gone> {
+        let mut closing = self.site.closing.clone();
+        let init_deadline = Instant::now() + INIT_WITHIN;
+        let mut last_heard = Instant::now();
+        let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+        let mut check_token = tokio::time::interval(CHECK_TOKEN_EVERY);
+        loop {
+            tokio::select! {
+                message = self.socket.recv() => {
+                    last_heard = Instant::now();
+                    let message = message.and_then(Result::ok).ok_or(Gone)?;
+                    if let Some(goodbye) = self.hear(message).await? {
+                        return Ok(goodbye);
+                    }
+                }
+                Some((id, event)) = self.operations.next(), if !self.operations.is_empty() => {
+                    self.tell(id, event).await?;
+                }
+                _ = ping.tick() => {
+                    if last_heard.elapsed() > SILENT_FOR {
+                        return Err(Gone);
+                    }
+                    self.send(Message::Ping(Default::default())).await?;
+                }
+                _ = check_token.tick(), if matches!(self.credentials, Credentials::SignedIn(_)) => {
+                    if let Credentials::SignedIn(caller) = &self.credentials
+                        && !self.site.app.accounts.session_lives(caller)
+                    {
+                        return Ok(Goodbye::FORBIDDEN);
+                    }
+                }
+                () = tokio::time::sleep_until(init_deadline), if !self.ready => return Ok(Goodbye::INIT_TIMEOUT),
+                () = begun(&mut closing) => return Ok(Goodbye::RESTART),
+            }
+        }
+    }
+
+    /// Does what a message asks. `Some`: the client broke the protocol.
+    async fn hear(&mut self, message: Message) -> Result<Option<Goodbye>, Gone> {
+        let text = match message {
+            Message::Text(text) => text,
+            Message::Binary(_) => return Ok(Some(Goodbye::BAD_MESSAGE)),
+            Message::Ping(_) | Message::Pong(_) => return Ok(None),
+            Message::Close(_) => return Err(Gone),
+        };
+        let Ok(message) = serde_json::from_str::<ClientMessage>(&text) else {
+            return Ok(Some(Goodbye::BAD_MESSAGE));
+        };
+        match message {
+            ClientMessage::ConnectionInit { .. } if self.ready => return Ok(Some(Goodbye::SECOND_INIT)),
+            ClientMessage::ConnectionInit { payload } => {
+                let told =
+                    payload.and_then(|payload| credentials::from_payload(&self.site.app.accounts, &payload));
+                self.credentials = told.unwrap_or(self.credentials);
+                if matches!(self.credentials, Credentials::Rejected) {
+                    return Ok(Some(Goodbye::FORBIDDEN));
+                }
+                self.ready = true;
+                self.send_text(protocol::ACK.to_owned()).await?;
+            }
+            ClientMessage::Ping { .. } => self.send_text(protocol::PONG.to_owned()).await?,
+            ClientMessage::Pong { .. } => {}
+            ClientMessage::Subscribe { .. } if !self.ready => return Ok(Some(Goodbye::UNAUTHORIZED)),
+            ClientMessage::Subscribe { id, .. } if self.operations.contains_key(&id) => {
+                return Ok(Some(Goodbye::already(&id)));
+            }
+            ClientMessage::Subscribe { id, .. } if self.operations.len() >= MOST_OPERATIONS => {
+                let error = ApiError::Overloaded { retry_after: Duration::from_secs(1) };
+                self.send_text(protocol::error(&id, &error.into_response().errors)).await?;
+            }
+            ClientMessage::Subscribe { id, payload } => {
+                let events = operation::start(&self.site, self.credentials, payload.into_request());
+                self.operations.insert(id, events);
+            }
+            ClientMessage::Complete { id } => drop(self.operations.remove(&id)),
+        }
+        Ok(None)
+    }
+
+    async fn tell(&mut self, id: String, event: Event) -> Result<(), Gone> {
+        match event {
+            Event::Next(response) => self.send_text(protocol::next(&id, &response)).await,
+            Event::Error(errors) => {
+                self.operations.remove(&id);
+                self.send_text(protocol::error(&id, &errors)).await
+            }
+            Event::Complete => {
+                self.operations.remove(&id);
+                self.send_text(protocol::complete(&id)).await
+            }
+        }
+    }
+
+    async fn send_text(&mut self, text: String) -> Result<(), Gone> {
+        self.send(Message::Text(text.into())).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), Gone> {
+        match timeout(SEND_WITHIN, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Gone),
+        }
+    }
+}
