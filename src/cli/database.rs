@@ -98,10 +98,8 @@ pub(super) async fn seed(config: &Config) -> Result<ExitCode, Failure> {
         let app = app_without_tokens(config, &reached.settings)?;
         let seeded = demo::seed(&app).await;
         app.stop().await;
-        match seeded? {
-            true => println!("Demo data is there.\n\n{}", demo::SIGN_INS),
-            false => println!("Demo data was there already.\n\n{}", demo::SIGN_INS),
-        }
+        seeded?;
+        println!("Demo data is there.\n\n{}", demo::SIGN_INS);
         Ok(ExitCode::SUCCESS)
     })
     .await

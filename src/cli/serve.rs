@@ -50,16 +50,15 @@ async fn on_database(
     app.check_ready().await?;
     app.accounts.look_for_ended().await?;
     let background = app.start();
-    let demo_there = with_demo && {
+    if with_demo {
         demo::seed(&app).await?;
-        true
-    };
+    }
     let address = listener.local_addr()?;
     tracing::info!("listening on http://{address}/graphql");
     if config.graphiql {
         tracing::info!("explore the API at http://{address}/graphiql");
     }
-    if demo_there {
+    if with_demo {
         println!("\n{}\n", demo::SIGN_INS);
     }
     let settings = HttpSettings {

@@ -2,7 +2,7 @@
 //!
 //! diesel prepares `sql_query` and its own `UPDATE` and `ON CONFLICT` anew each time, at the price of round trips;
 //! a query node with a static id is prepared once per connection. The type that the macro makes is such a node: a
-//! text with `$1`, `$2`.. in order of the fields.
+//! text in which `$1`, `$2`.. stand for its fields, in their order and as often as wanted.
 
 /// Makes a query node: `statement!(Name -> (Row, Types), "text", { field: SqlType => RustType, .. })`.
 macro_rules! statement {
@@ -25,13 +25,17 @@ macro_rules! statement {
                 &'b self,
                 mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
             ) -> diesel::QueryResult<()> {
-                // The pieces between the places, each followed by the next field's.
-                let mut pieces = $crate::db::pieces($sql);
-                out.push_sql(pieces.next().unwrap_or_default());
-                $(
-                    out.push_bind_param::<$sql_type, _>(&self.$field)?;
-                    out.push_sql(pieces.next().unwrap_or_default());
-                )*
+                for (text, place) in $crate::db::pieces($sql) {
+                    out.push_sql(text);
+                    let (_field, _) = (0, place);
+                    $(
+                        let _field = _field + 1;
+                        // A field that is named twice is sent twice: diesel numbers the places itself.
+                        if place == Some(_field) {
+                            out.push_bind_param::<$sql_type, _>(&self.$field)?;
+                        }
+                    )*
+                }
                 Ok(())
             }
         }
@@ -40,17 +44,19 @@ macro_rules! statement {
 
 pub(crate) use statement;
 
-/// The text of a statement, cut at its places: `"a = $1 AND b = $2"` is `a = `, ` AND b = ` and nothing.
-pub(crate) fn pieces(sql: &str) -> impl Iterator<Item = &str> {
+/// The text of a statement, cut at its places: each piece with the number of the place that follows it.
+pub(crate) fn pieces(sql: &str) -> impl Iterator<Item = (&str, Option<u32>)> {
     let mut rest = Some(sql);
     std::iter::from_fn(move || {
         let text = rest?;
-        let (piece, after) = match text.split_once('$') {
-            Some((piece, after)) => (piece, Some(after.trim_start_matches(|c: char| c.is_ascii_digit()))),
-            None => (text, None),
+        let Some((piece, after)) = text.split_once('$') else {
+            rest = None;
+            return Some((text, None));
         };
-        rest = after;
-        Some(piece)
+        let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+        let (number, after) = after.split_at(digits);
+        rest = Some(after);
+        Some((piece, number.parse().ok()))
     })
 }
 
@@ -58,7 +64,7 @@ pub(crate) fn pieces(sql: &str) -> impl Iterator<Item = &str> {
 mod tests {
     #[test]
     fn a_statement_is_cut_at_its_places() {
-        let pieces: Vec<_> = super::pieces("a = $1 AND b = ANY($12)").collect();
-        assert_eq!(pieces, ["a = ", " AND b = ANY(", ")"]);
+        let pieces: Vec<_> = super::pieces("a = $1 AND b = ANY($12) OR $1").collect();
+        assert_eq!(pieces, [("a = ", Some(1)), (" AND b = ANY(", Some(12)), (") OR ", Some(1)), ("", None)]);
     }
 }

@@ -132,12 +132,12 @@ macro_rules! list_page {
                            THEN 'live' ELSE 'sold_out' END = ANY($1)
                   AND ($2 IS NULL OR (d.starts_at, d.id) ",
             $compare,
-            " ($3, $4))
+            " ($2, $3))
                 ORDER BY d.starts_at ",
             $order,
             ", d.id ",
             $order,
-            " LIMIT $5
+            " LIMIT $4
              ) SELECT ",
             state_columns!(),
             "FROM page JOIN drops AS d ON d.id = page.id JOIN drop_sizes AS s ON s.drop_id = d.id
@@ -154,9 +154,8 @@ statement!(
     ListNewestFirst -> StateTypes,
     list_page!("<", "DESC"),
     {
-        statuses: Array<Text> => Vec<&'static str>, after: Nullable<Timestamptz> => Option<Timestamp>,
-        after_at: Nullable<Timestamptz> => Option<Timestamp>, after_id: Nullable<SqlUuid> => Option<Uuid>,
-        limit: BigInt => i64,
+        statuses: Array<Text> => Vec<&'static str>, after_at: Nullable<Timestamptz> => Option<Timestamp>,
+        after_id: Nullable<SqlUuid> => Option<Uuid>, limit: BigInt => i64,
     }
 );
 
@@ -164,24 +163,19 @@ statement!(
     ListOldestFirst -> StateTypes,
     list_page!(">", "ASC"),
     {
-        statuses: Array<Text> => Vec<&'static str>, after: Nullable<Timestamptz> => Option<Timestamp>,
-        after_at: Nullable<Timestamptz> => Option<Timestamp>, after_id: Nullable<SqlUuid> => Option<Uuid>,
-        limit: BigInt => i64,
+        statuses: Array<Text> => Vec<&'static str>, after_at: Nullable<Timestamptz> => Option<Timestamp>,
+        after_id: Nullable<SqlUuid> => Option<Uuid>, limit: BigInt => i64,
     }
 );
 
 /// One more than `first`, to tell whether more follow.
 pub(super) async fn list(connection: &mut Connection, list: &ListDrops) -> Result<Vec<DropState>> {
     let statuses = list.statuses.iter().map(|status| status_name(*status)).collect();
-    let (after, after_id) = (list.after.map(|cursor| cursor.at), list.after.map(|cursor| cursor.id));
+    let (after_at, after_id) = (list.after.map(|cursor| cursor.at), list.after.map(|cursor| cursor.id));
     let limit = i64::try_from(list.first).unwrap_or(i64::MAX).saturating_add(1);
     let rows = match list.reverse {
-        false => {
-            ListNewestFirst { statuses, after, after_at: after, after_id, limit }.load(connection).await?
-        }
-        true => {
-            ListOldestFirst { statuses, after, after_at: after, after_id, limit }.load(connection).await?
-        }
+        false => ListNewestFirst { statuses, after_at, after_id, limit }.load(connection).await?,
+        true => ListOldestFirst { statuses, after_at, after_id, limit }.load(connection).await?,
     };
     Ok(assemble(rows))
 }

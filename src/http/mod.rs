@@ -124,11 +124,11 @@ fn router(site: Site, settings: &HttpSettings) -> Router {
         .allow_methods([Method::GET, Method::POST])
         .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, header::ACCEPT])
         .max_age(Duration::from_secs(3_600));
-    let graphql = any(graphql::serve)
-        .route_layer(middleware::from_fn_with_state(site.clone(), origin::check))
-        .layer(cors);
     let mut router = Router::new()
-        .route("/graphql", graphql)
+        .route("/graphql", any(graphql::serve))
+        .layer(middleware::from_fn_with_state(site.clone(), origin::check))
+        .layer(cors)
+        // What follows is not for pages of other origins.
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics));

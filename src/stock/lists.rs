@@ -187,13 +187,13 @@ statement!(
     ListOfPerson -> (SqlUuid, ReservationTypes),
     concat!(
         "SELECT r.drop_id, ", reservation_columns!(), of_person!(),
-        "AND ($4 IS NULL OR (r.created_at, r.id) < ($5, $6)) ORDER BY r.created_at DESC, r.id DESC LIMIT $7"
+        "AND ($4 IS NULL OR (r.created_at, r.id) < ($4, $5)) ORDER BY r.created_at DESC, r.id DESC LIMIT $6"
     ),
     {
         user: SqlUuid => Uuid, drop_id: Nullable<SqlUuid> => Option<Uuid>,
         statuses: Nullable<Array<Text>> => Option<Vec<&'static str>>,
-        after: Nullable<Timestamptz> => Option<Timestamp>, after_at: Nullable<Timestamptz> => Option<Timestamp>,
-        after_id: Nullable<SqlUuid> => Option<Uuid>, limit: BigInt => i64,
+        after_at: Nullable<Timestamptz> => Option<Timestamp>, after_id: Nullable<SqlUuid> => Option<Uuid>,
+        limit: BigInt => i64,
     }
 );
 
@@ -211,13 +211,13 @@ statement!(
     concat!(
         "SELECT ", purchase_columns!(), "FROM purchases AS p
          WHERE p.user_id = $1 AND ($2 IS NULL OR p.drop_id = $2)
-           AND ($3 IS NULL OR (p.purchased_at, p.reservation_id) < ($4, $5))
-         ORDER BY p.purchased_at DESC, p.reservation_id DESC LIMIT $6"
+           AND ($3 IS NULL OR (p.purchased_at, p.reservation_id) < ($3, $4))
+         ORDER BY p.purchased_at DESC, p.reservation_id DESC LIMIT $5"
     ),
     {
         user: SqlUuid => Uuid, drop_id: Nullable<SqlUuid> => Option<Uuid>,
-        after: Nullable<Timestamptz> => Option<Timestamp>, after_at: Nullable<Timestamptz> => Option<Timestamp>,
-        after_id: Nullable<SqlUuid> => Option<Uuid>, limit: BigInt => i64,
+        after_at: Nullable<Timestamptz> => Option<Timestamp>, after_id: Nullable<SqlUuid> => Option<Uuid>,
+        limit: BigInt => i64,
     }
 );
 
@@ -300,7 +300,6 @@ impl Stock {
             user: list.user.0,
             drop_id: list.drop_id.map(|id| id.0),
             statuses: status_names(list),
-            after: list.after.map(|cursor| cursor.at),
             after_at: list.after.map(|cursor| cursor.at),
             after_id: list.after.map(|cursor| cursor.id),
             limit: limit(list.first),
@@ -337,7 +336,6 @@ impl Stock {
         let list = ListPurchasesOfPerson {
             user: user.0,
             drop_id: drop_id.map(|id| id.0),
-            after: after.map(|cursor| cursor.at),
             after_at: after.map(|cursor| cursor.at),
             after_id: after.map(|cursor| cursor.id),
             limit: limit(first),

@@ -120,9 +120,17 @@ impl Cluster {
             |error: &dyn std::fmt::Display| PrivateError::Failed(format!("private PostgreSQL: {error}"));
         let connector = Connector::new(&self.url("postgres").into()).map_err(|error| failed(&error))?;
         let mut connection = connector.connect().await.map_err(|error| failed(&error))?;
-        let made = diesel::sql_query(format!("CREATE DATABASE {DATABASE}")).execute(&mut connection).await;
-        match made {
+        let there = diesel::sql_query(format!("SELECT FROM pg_database WHERE datname = '{DATABASE}'"));
+        if there.execute(&mut connection).await.map_err(|error| failed(&error))? == 1 {
+            return Ok(());
+        }
+        match diesel::sql_query(format!("CREATE DATABASE {DATABASE}")).execute(&mut connection).await {
             Ok(_) => Ok(()),
+            // Another command was faster.
+            Err(diesel::result::Error::DatabaseError(
+                diesel::result::DatabaseErrorKind::UniqueViolation,
+                _,
+            )) => Ok(()),
             Err(error) if error.to_string().contains("already exists") => Ok(()),
             Err(error) => Err(failed(&error)),
         }

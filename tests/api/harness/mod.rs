@@ -1,0 +1,342 @@
+//! A server per test on a database per test.
+
+mod cluster;
+mod socket;
+
+use std::{net::SocketAddr, time::Duration};
+
+use chrono::Utc;
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _};
+use futures_util::future::join_all;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use sneaker_drop::{
+    accounts::Lifetimes,
+    app::App,
+    config::{DatabaseConfig, TokenSecrets},
+    db::Database,
+    drops::{Money, NewDrop, NewSize},
+    http::{self, HttpSettings},
+    ids::{DropId, NodeId, UserId},
+    stock::audit::{self, Finding},
+    telemetry::Metrics,
+};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
+use uuid::Uuid;
+
+pub use cluster::cluster;
+pub use socket::Socket;
+
+pub const ACCESS_SECRET: &str = "test-access-secret-0123456789abcdef";
+pub const REFRESH_SECRET: &str = "test-refresh-secret-0123456789abcde";
+
+/// A running server and its database.
+pub struct TestApp {
+    pub app: App,
+    pub address: SocketAddr,
+    pub database: String,
+    client: reqwest::Client,
+    shutdown: Option<oneshot::Sender<()>>,
+    server: JoinSet<()>,
+}
+
+/// A signed-in person.
+#[derive(Clone, Debug)]
+pub struct Buyer {
+    pub user_id: UserId,
+    pub token: String,
+}
+
+/// Runs a test on a server of its own, and proves the stock law on the way out.
+pub async fn drive(test: impl AsyncFnOnce(&TestApp)) {
+    let database = cluster().await.create_database().await;
+    let app = TestApp::start(&database).await;
+    test(&app).await;
+    app.assert_stock_law().await;
+    app.stop().await;
+    cluster().await.drop_database(&database).await;
+}
+
+impl TestApp {
+    /// A server on a database that is there.
+    pub async fn start(database: &str) -> Self {
+        Self::start_with(database, true).await
+    }
+
+    async fn start_with(database: &str, background: bool) -> Self {
+        let metrics = Metrics::default();
+        let url = Some(cluster().await.url(database).into());
+        let settings = DatabaseConfig { url, direct_url: None, pool_size: 8 };
+        let db = Database::new(&settings, &metrics).unwrap();
+        let secrets = TokenSecrets { access: ACCESS_SECRET.into(), refresh: REFRESH_SECRET.into() };
+        let lifetimes = Lifetimes { access: Duration::from_secs(900), refresh: Duration::from_secs(86_400) };
+        let app = App::new(db, &secrets, lifetimes, metrics);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let settings =
+            HttpSettings { cors_origins: vec!["https://shop.example".into()], graphiql: true, introspection: true };
+        let (shutdown, stop) = oneshot::channel();
+        let mut server = if background { app.start() } else { JoinSet::new() };
+        let served = app.clone();
+        server.spawn(async move {
+            http::serve(listener, served, settings, async move { drop(stop.await) }).await.unwrap();
+        });
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { app, address, database: database.to_owned(), client, shutdown: Some(shutdown), server }
+    }
+
+    /// Another server on the same database.
+    pub async fn second(&self) -> Self {
+        Self::start(&self.database).await
+    }
+
+    /// Another server on the same database in which nothing runs beside the requests.
+    pub async fn without_background(&self) -> Self {
+        Self::start_with(&self.database, false).await
+    }
+
+    pub async fn stop(mut self) {
+        drop(self.shutdown.take());
+        self.server.detach_all();
+        self.app.stop().await;
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// The whole answer to an operation.
+    pub async fn ask(&self, token: Option<&str>, query: &str, variables: Value) -> Value {
+        let mut request = self.client.post(self.url("/graphql")).json(&json!({ "query": query, "variables": variables }));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.unwrap().json().await.unwrap()
+    }
+
+    /// The data of an operation that must have no errors.
+    pub async fn data(&self, token: Option<&str>, query: &str, variables: Value) -> Value {
+        let mut answer = self.ask(token, query, variables).await;
+        assert!(answer.get("errors").is_none(), "{query}: {answer}");
+        answer["data"].take()
+    }
+
+    /// The code of the first top-level error.
+    pub async fn error_code(&self, token: Option<&str>, query: &str, variables: Value) -> String {
+        let answer = self.ask(token, query, variables).await;
+        answer["errors"][0]["extensions"]["code"].as_str().unwrap_or_else(|| panic!("no error: {answer}")).to_owned()
+    }
+
+    /// People with accounts and good access tokens, made without the cost of a password each.
+    pub async fn buyers(&self, count: usize) -> Vec<Buyer> {
+        let ids: Vec<UserId> = (0..count).map(|_| UserId::new()).collect();
+        let values: Vec<String> =
+            ids.iter().map(|id| format!("('{id}', '{id}', '{id}', '{id}@buyers.example', 'no password')")).collect();
+        let columns = "id, username, username_key, email, password_hash";
+        self.sql(&format!("INSERT INTO users ({columns}) VALUES {}", values.join(", "))).await;
+        ids.into_iter().map(|user_id| Buyer { user_id, token: access_token(user_id) }).collect()
+    }
+
+    pub async fn buyer(&self) -> Buyer {
+        self.buyers(1).await.remove(0)
+    }
+
+    pub async fn admin(&self) -> Buyer {
+        let admin = self.buyer().await;
+        self.sql(&format!("UPDATE users SET role = 'admin' WHERE id = '{}'", admin.user_id)).await;
+        admin
+    }
+
+    /// A live drop with these sizes.
+    pub async fn drop(&self, sizes: &[(&str, i32)]) -> DropId {
+        self.drop_like(sizes, |_| {}).await
+    }
+
+    pub async fn drop_like(&self, sizes: &[(&str, i32)], change: impl FnOnce(&mut NewDrop)) -> DropId {
+        let sizes = sizes.iter().map(|(size, stock)| NewSize { size: (*size).to_owned(), stock: *stock });
+        let mut new = NewDrop {
+            name: "Runner".to_owned(),
+            description: None,
+            image_url: None,
+            price: Money { amount: 18_000, currency: "USD".to_owned() },
+            starts_at: None,
+            ends_at: None,
+            hold_seconds: 60,
+            purchase_limit: 1,
+            sizes: Some(sizes.collect()),
+            stock: None,
+        };
+        change(&mut new);
+        self.app.create_drop(new).await.unwrap().id
+    }
+
+    /// `reserve`, with what tests look at.
+    pub async fn reserve(&self, buyer: &Buyer, drop: DropId, size: Option<&str>, key: Option<&str>) -> Value {
+        let query = "mutation($input: ReserveInput!) { reserve(input: $input) {
+            reservation { id size pairNumber status expiresAt price { amount currency } user { id } }
+            drop { id stockVersion availableStock heldStock soldStock }
+            serverTime
+            userErrors { code message field }
+        } }";
+        let input = json!({ "input": { "dropId": global(drop), "size": size, "idempotencyKey": key } });
+        self.data(Some(&buyer.token), query, input).await["reserve"].take()
+    }
+
+    /// The id of a hold that must be had.
+    pub async fn hold(&self, buyer: &Buyer, drop: DropId, size: &str) -> String {
+        let payload = self.reserve(buyer, drop, Some(size), None).await;
+        assert_eq!(payload["userErrors"], json!([]), "{payload}");
+        payload["reservation"]["id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn purchase(&self, buyer: &Buyer, reservation: &str) -> Value {
+        let query = "mutation($input: PurchaseInput!) { purchase(input: $input) {
+            purchase { id pairNumber size purchasedAt price { amount } reservation { id } }
+            reservation { id status }
+            drop { availableStock heldStock soldStock }
+            userErrors { code field }
+        } }";
+        let input = json!({ "input": { "reservationId": reservation } });
+        self.data(Some(&buyer.token), query, input).await["purchase"].take()
+    }
+
+    pub async fn cancel(&self, buyer: &Buyer, reservation: &str) -> Value {
+        let query = "mutation($input: CancelReservationInput!) { cancelReservation(input: $input) {
+            reservation { id status }
+            drop { availableStock heldStock soldStock }
+            userErrors { code field }
+        } }";
+        let input = json!({ "input": { "reservationId": reservation } });
+        self.data(Some(&buyer.token), query, input).await["cancelReservation"].take()
+    }
+
+    /// Available, held and sold pairs as the API shows them.
+    pub async fn counts(&self, drop: DropId) -> [i64; 3] {
+        let query = "query($id: ID!) { drop(id: $id) { availableStock heldStock soldStock } }";
+        let drop = self.data(None, query, json!({ "id": global(drop) })).await["drop"].take();
+        ["availableStock", "heldStock", "soldStock"].map(|field| drop[field].as_i64().unwrap())
+    }
+
+    /// Makes all holds of a drop lapse `seconds` ago.
+    pub async fn age_holds(&self, drop: DropId, seconds: u32) {
+        self.sql(&format!(
+            "UPDATE reservations SET created_at = created_at - (expires_at - clock_timestamp()) - interval '{seconds} s',
+                                     expires_at = clock_timestamp() - interval '{seconds} s'
+             WHERE drop_id = '{drop}' AND status = 'active'"
+        ))
+        .await;
+    }
+
+    /// A connection of the test's own.
+    pub async fn connection(&self) -> AsyncPgConnection {
+        AsyncPgConnection::establish(&cluster().await.url(&self.database)).await.unwrap()
+    }
+
+    pub async fn sql(&self, statement: &str) -> usize {
+        diesel::sql_query(statement).execute(&mut self.connection().await).await.unwrap()
+    }
+
+    /// Waits until this many sessions of the database wait for a row lock.
+    pub async fn wait_for_lock_waiters(&self, count: i64) {
+        let waiting = "SELECT count(*) AS count FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        self.wait_for_count(waiting, count).await;
+    }
+
+    /// Asks the database until it counts this many.
+    pub async fn wait_for_count(&self, select: &str, wanted: i64) {
+        let mut connection = self.connection().await;
+        let asked = tokio::time::Instant::now();
+        while count(&mut connection, select).await != wanted {
+            assert!(asked.elapsed() < Duration::from_secs(30), "never counted {wanted}: {select}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub async fn count(&self, select: &str) -> i64 {
+        count(&mut self.connection().await, select).await
+    }
+
+    pub async fn findings(&self) -> Vec<Finding> {
+        audit::audit(&mut self.connection().await).await.unwrap()
+    }
+
+    pub async fn assert_stock_law(&self) {
+        assert_eq!(self.findings().await, [], "the stock law is broken");
+    }
+}
+
+async fn count(connection: &mut AsyncPgConnection, select: &str) -> i64 {
+    #[derive(diesel::QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        count: i64,
+    }
+    let row: Count = diesel::sql_query(select).get_result(connection).await.unwrap();
+    row.count
+}
+
+/// A row lock on a drop, held until it is let go.
+pub struct HeldLock(AsyncPgConnection);
+
+impl HeldLock {
+    pub async fn take(app: &TestApp, drop: DropId) -> Self {
+        let mut connection = app.connection().await;
+        run(&mut connection, "BEGIN").await;
+        run(&mut connection, &format!("SELECT FROM drops WHERE id = '{drop}' FOR UPDATE")).await;
+        Self(connection)
+    }
+
+    /// Runs a statement under the lock.
+    pub async fn run(&mut self, statement: &str) {
+        run(&mut self.0, statement).await;
+    }
+
+    pub async fn release(mut self) {
+        run(&mut self.0, "COMMIT").await;
+    }
+}
+
+async fn run(connection: &mut AsyncPgConnection, statement: &str) {
+    diesel::sql_query(statement).execute(connection).await.unwrap();
+}
+
+/// The drop's id on the wire.
+pub fn global(drop: DropId) -> String {
+    NodeId::Drop(drop).encode()
+}
+
+/// A good access token of a session of its own.
+pub fn access_token(user: UserId) -> String {
+    let now = Utc::now().timestamp();
+    let claims = json!({
+        "iss": "sneaker-drop", "aud": "sneaker-drop/api", "sub": user.0, "sid": Uuid::now_v7(), "jti": "test",
+        "iat": now, "exp": now + 900,
+    });
+    sign("at+jwt", &claims, ACCESS_SECRET)
+}
+
+pub fn sign(kind: &str, claims: &Value, secret: &str) -> String {
+    let header = Header { typ: Some(kind.to_owned()), ..Header::new(Algorithm::HS256) };
+    jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+}
+
+/// The codes of a payload's user errors.
+pub fn codes(payload: &Value) -> Vec<&str> {
+    payload["userErrors"].as_array().unwrap().iter().map(|error| error["code"].as_str().unwrap()).collect()
+}
+
+/// Runs all of them at once.
+pub async fn at_once<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    join_all(futures).await
+}
+
+/// The database's URL with its password, for a program that is started.
+pub async fn database_url(database: &str) -> String {
+    secrecy::SecretString::from(cluster().await.url(database)).expose_secret().to_owned()
+}

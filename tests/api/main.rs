@@ -1,0 +1,24 @@
+//! The whole product against real PostgreSQL, in one binary.
+//!
+//! Each test drives a server of its own on a database of its own, and on its way out the stock law is checked. Nobody
+//! sleeps: a deadline is reached by ageing the row, a race is brought about by holding the lock.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails here should fail here")]
+
+mod harness;
+
+mod accounts;
+mod audit;
+mod drops;
+mod expiry;
+mod feed;
+mod floors;
+mod gate;
+mod hang_ups;
+mod http;
+mod loaders;
+mod migrations;
+mod program;
+mod purchase;
+mod reserve;
+mod schema;
+mod socket;
