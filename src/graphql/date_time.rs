@@ -4,11 +4,12 @@ use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, Value
 
 use crate::clock::{Timestamp, to_rfc3339};
 
-/// An instant in UTC, RFC 3339, with exactly three decimals and `Z`: `2026-11-22T18:00:00.000Z`. As input any
-/// offset and precision will do.
+/// An instant on the wire.
 #[derive(Clone, Copy)]
 pub(super) struct DateTime(pub(super) Timestamp);
 
+/// An instant in UTC, RFC 3339, with exactly three decimals and `Z`: `2026-11-22T18:00:00.000Z`. As input any
+/// offset and precision will do.
 #[Scalar(name = "DateTime", specified_by_url = "https://www.rfc-editor.org/rfc/rfc3339")]
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {

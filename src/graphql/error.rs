@@ -138,7 +138,7 @@ pub(super) fn account_fault<R>(error: AccountError<R>) -> Result<R, ApiError> {
 
 /// Gives a code to errors that the library made: an argument that cannot be read stands at its field, anything
 /// else was found before a field ran.
-pub fn finish(mut response: async_graphql::Response) -> async_graphql::Response {
+pub(super) fn finish(mut response: async_graphql::Response) -> async_graphql::Response {
     for error in &mut response.errors {
         let extensions = error.extensions.get_or_insert_default();
         if extensions.get("code").is_none() {

@@ -3,11 +3,11 @@
 //! Made for each request and without a cache: a loader that outlives a request shows people each other's data, and
 //! one that outlives an event of a subscription shows yesterday's stock.
 
-use std::{collections::HashMap, hash::Hash, sync::Arc};
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use async_graphql::dataloader::{DataLoader, Loader};
 
-use super::error::ApiError;
+use super::{error::ApiError, rounds::Queue};
 use crate::{
     accounts::PublicPerson,
     app::App,
@@ -36,8 +36,11 @@ struct BuyersPage(PageKey);
 struct PurchaseOf(ReservationId);
 
 impl Loaders {
-    pub(super) fn new(app: &App) -> Self {
-        Self { app: DataLoader::new(Source(app.clone()), tokio::spawn) }
+    /// Loads are put into `loads`, whose rounds decide when they run.
+    pub(super) fn new(app: &App, loads: &Queue) -> Self {
+        let loads = loads.clone();
+        let loader = DataLoader::new(Source(app.clone()), move |load| loads.push(load));
+        Self { app: loader.delay(Duration::ZERO) }
     }
 
     pub(super) async fn drop(&self, id: DropId) -> Result<Option<Arc<DropState>>, ApiError> {

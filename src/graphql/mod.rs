@@ -16,15 +16,17 @@ mod purchase;
 mod query;
 mod request;
 mod reservation;
+mod rounds;
 mod session;
 mod stock_update;
 mod subscription;
 mod user;
 mod viewer;
 
-use async_graphql::SDLExportOptions;
+use async_graphql::{Response, SDLExportOptions};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 
-pub use error::{ApiError, finish};
+pub use error::ApiError;
 pub use gate::{Admitted, admit};
 pub use request::Credentials;
 
@@ -48,11 +50,21 @@ pub fn sdl() -> String {
     schema(true).sdl_with_options(SDLExportOptions::new().include_specified_by())
 }
 
-/// Puts into a request what its resolvers need: the services, who calls, and loaders of its own.
-pub fn prepare(
-    request: async_graphql::Request,
+/// Executes a query or mutation. Its resolvers get the services, who calls, and loaders of their own.
+pub async fn execute(schema: &Schema, admitted: Admitted, app: &App, credentials: Credentials) -> Response {
+    let loads = rounds::Queue::default();
+    let request = admitted.request.data(request::RequestContext::new(app, credentials, &loads));
+    error::finish(rounds::finish(loads, schema.execute(request).boxed()).await)
+}
+
+/// The same for any operation: a subscription has many results, the others one.
+pub fn execute_stream(
+    schema: &Schema,
+    admitted: Admitted,
     app: &App,
     credentials: Credentials,
-) -> async_graphql::Request {
-    request.data(request::RequestContext::new(app, credentials))
+) -> impl Stream<Item = Response> + use<> {
+    let loads = rounds::Queue::default();
+    let request = admitted.request.data(request::RequestContext::new(app, credentials, &loads));
+    rounds::follow(loads, schema.execute_stream(request).boxed()).map(error::finish)
 }

@@ -2,7 +2,7 @@
 
 use async_graphql::Context;
 
-use super::{error::ApiError, loaders::Loaders};
+use super::{error::ApiError, loaders::Loaders, rounds::Queue};
 use crate::{
     accounts::{Caller, Person, Role},
     app::App,
@@ -28,8 +28,8 @@ pub(super) struct RequestContext {
 }
 
 impl RequestContext {
-    pub(super) fn new(app: &App, credentials: Credentials) -> Self {
-        Self { app: app.clone(), loaders: Loaders::new(app), credentials }
+    pub(super) fn new(app: &App, credentials: Credentials, loads: &Queue) -> Self {
+        Self { app: app.clone(), loaders: Loaders::new(app, loads), credentials }
     }
 
     /// The caller's access token's bearer, if there is one.

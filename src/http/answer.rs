@@ -1,10 +1,11 @@
 //! How an answer is dressed, after the GraphQL-over-HTTP specification.
 
-use async_graphql::{Response as GraphqlResponse, Value};
+use async_graphql::{Response as GraphqlResponse, ServerError, Value};
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use serde::Serialize;
 
 /// The media type of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,11 @@ impl MediaType {
     }
 }
 
+#[derive(Serialize)]
+struct Refusal<'a> {
+    errors: &'a [ServerError],
+}
+
 /// An executed request, or one that was refused before.
 pub(super) fn executed(media_type: MediaType, response: &GraphqlResponse) -> Response {
     let refused = response.data == Value::Null
@@ -76,14 +82,13 @@ fn refused_status(response: &GraphqlResponse) -> StatusCode {
 }
 
 fn respond(status: StatusCode, media_type: MediaType, response: &GraphqlResponse, refused: bool) -> Response {
-    let body = match serde_json::to_value(response) {
-        Ok(mut body) => {
-            // A request that was not executed has no `data`, not even null.
-            if let (true, Some(fields)) = (refused, body.as_object_mut()) {
-                fields.remove("data");
-            }
-            body.to_string()
-        }
+    // A request that was not executed has no `data`, not even null.
+    let body = match refused {
+        true => serde_json::to_string(&Refusal { errors: &response.errors }),
+        false => serde_json::to_string(response),
+    };
+    let body = match body {
+        Ok(body) => body,
         Err(error) => unreachable!("an answer is always JSON: {error}"),
     };
     let headers = [

@@ -3,9 +3,7 @@
 //! A page can send a form or plain text to any origin without asking, and follow a link by GET: that neither can
 //! carry a mutation is the defence against forged requests.
 
-use async_graphql::{
-    Request as GraphqlRequest, Response as GraphqlResponse, Variables, parser::types::OperationType,
-};
+use async_graphql::{Request as GraphqlRequest, Variables, parser::types::OperationType};
 use axum::{
     body::{Body, to_bytes},
     extract::{FromRequestParts as _, Request, State, WebSocketUpgrade},
@@ -100,9 +98,7 @@ async fn execute(
         }
         _ => {}
     }
-    let request = graphql::prepare(admitted.request, &site.app, credentials);
-    let response: GraphqlResponse = site.schema.execute(request).await;
-    answer::executed(media_type, &graphql::finish(response))
+    answer::executed(media_type, &graphql::execute(&site.schema, admitted, &site.app, credentials).await)
 }
 
 impl Parameters {

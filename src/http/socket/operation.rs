@@ -28,13 +28,13 @@ pub(super) fn start(site: &Site, credentials: Credentials, request: Request) -> 
         Err(error) => return stream::iter([Event::Error(error.into_response().errors)]).boxed(),
     };
     let kind = admitted.kind;
-    let request = graphql::prepare(admitted.request, &site.app, credentials);
-    let results = site.schema.execute_stream(request).map(graphql::finish).map(move |response| {
-        match was_refused(&response, kind) {
-            true => Event::Error(response.errors),
-            false => Event::Next(response),
-        }
-    });
+    let results =
+        graphql::execute_stream(&site.schema, admitted, &site.app, credentials).map(move |response| {
+            match was_refused(&response, kind) {
+                true => Event::Error(response.errors),
+                false => Event::Next(response),
+            }
+        });
     // An error is the last word of its operation.
     results.chain(stream::iter([Event::Complete])).boxed()
 }

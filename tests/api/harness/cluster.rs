@@ -33,7 +33,10 @@ impl Cluster {
         let dir = PathBuf::from(format!("/tmp/sneaker-drop-test-{}", Uuid::now_v7().simple()));
         let postgres = {
             let dir = dir.clone();
-            tokio::task::spawn_blocking(move || PrivatePostgres::join(&dir, Role::Command)).await.unwrap().unwrap()
+            tokio::task::spawn_blocking(move || PrivatePostgres::join(&dir, Role::Command))
+                .await
+                .unwrap()
+                .unwrap()
         };
         // Once this process is gone no other uses it: whoever joins and leaves next stops it.
         let watchdog = Command::new("/bin/sh")

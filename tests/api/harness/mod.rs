@@ -22,7 +22,11 @@ use sneaker_drop::{
     stock::audit::{self, Finding},
     telemetry::Metrics,
 };
-use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+};
 use uuid::Uuid;
 
 pub use cluster::cluster;
@@ -31,14 +35,19 @@ pub use socket::Socket;
 pub const ACCESS_SECRET: &str = "test-access-secret-0123456789abcdef";
 pub const REFRESH_SECRET: &str = "test-refresh-secret-0123456789abcde";
 
+/// No test takes nearly as long: this one waits for something that does not come.
+const HANGS_AFTER: Duration = Duration::from_secs(60);
+
 /// A running server and its database.
 pub struct TestApp {
     pub app: App,
     pub address: SocketAddr,
     pub database: String,
     client: reqwest::Client,
-    shutdown: Option<oneshot::Sender<()>>,
-    server: JoinSet<()>,
+    shutdown: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+    /// What runs beside the requests; empty in a still server.
+    background: JoinSet<()>,
 }
 
 /// A signed-in person.
@@ -50,9 +59,19 @@ pub struct Buyer {
 
 /// Runs a test on a server of its own, and proves the stock law on the way out.
 pub async fn drive(test: impl AsyncFnOnce(&TestApp)) {
+    drive_with(true, test).await;
+}
+
+/// The same on a server in which nothing runs beside the requests: what happens, a request did.
+pub async fn drive_still(test: impl AsyncFnOnce(&TestApp)) {
+    drive_with(false, test).await;
+}
+
+async fn drive_with(background: bool, test: impl AsyncFnOnce(&TestApp)) {
     let database = cluster().await.create_database().await;
-    let app = TestApp::start(&database).await;
-    test(&app).await;
+    let app = TestApp::start_with(&database, background).await;
+    let in_time = tokio::time::timeout(HANGS_AFTER, test(&app)).await;
+    assert!(in_time.is_ok(), "the test hangs");
     app.assert_stock_law().await;
     app.stop().await;
     cluster().await.drop_database(&database).await;
@@ -74,16 +93,19 @@ impl TestApp {
         let app = App::new(db, &secrets, lifetimes, metrics);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let settings =
-            HttpSettings { cors_origins: vec!["https://shop.example".into()], graphiql: true, introspection: true };
+        let settings = HttpSettings {
+            cors_origins: vec!["https://shop.example".into()],
+            graphiql: true,
+            introspection: true,
+        };
         let (shutdown, stop) = oneshot::channel();
-        let mut server = if background { app.start() } else { JoinSet::new() };
+        let background = if background { app.start() } else { JoinSet::new() };
         let served = app.clone();
-        server.spawn(async move {
+        let server = tokio::spawn(async move {
             http::serve(listener, served, settings, async move { drop(stop.await) }).await.unwrap();
         });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { app, address, database: database.to_owned(), client, shutdown: Some(shutdown), server }
+        Self { app, address, database: database.to_owned(), client, shutdown, server, background }
     }
 
     /// Another server on the same database.
@@ -91,15 +113,12 @@ impl TestApp {
         Self::start(&self.database).await
     }
 
-    /// Another server on the same database in which nothing runs beside the requests.
-    pub async fn without_background(&self) -> Self {
-        Self::start_with(&self.database, false).await
-    }
-
-    pub async fn stop(mut self) {
-        drop(self.shutdown.take());
-        self.server.detach_all();
+    /// Stops as the program does: requests, then transactions, then the rest.
+    pub async fn stop(self) {
+        drop(self.shutdown);
+        self.server.await.unwrap();
         self.app.stop().await;
+        drop(self.background);
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -112,7 +131,8 @@ impl TestApp {
 
     /// The whole answer to an operation.
     pub async fn ask(&self, token: Option<&str>, query: &str, variables: Value) -> Value {
-        let mut request = self.client.post(self.url("/graphql")).json(&json!({ "query": query, "variables": variables }));
+        let mut request =
+            self.client.post(self.url("/graphql")).json(&json!({ "query": query, "variables": variables }));
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
@@ -129,14 +149,19 @@ impl TestApp {
     /// The code of the first top-level error.
     pub async fn error_code(&self, token: Option<&str>, query: &str, variables: Value) -> String {
         let answer = self.ask(token, query, variables).await;
-        answer["errors"][0]["extensions"]["code"].as_str().unwrap_or_else(|| panic!("no error: {answer}")).to_owned()
+        answer["errors"][0]["extensions"]["code"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no error: {answer}"))
+            .to_owned()
     }
 
     /// People with accounts and good access tokens, made without the cost of a password each.
     pub async fn buyers(&self, count: usize) -> Vec<Buyer> {
         let ids: Vec<UserId> = (0..count).map(|_| UserId::new()).collect();
-        let values: Vec<String> =
-            ids.iter().map(|id| format!("('{id}', '{id}', '{id}', '{id}@buyers.example', 'no password')")).collect();
+        let values: Vec<String> = ids
+            .iter()
+            .map(|id| format!("('{id}', '{id}', '{id}', '{id}@buyers.example', 'no password')"))
+            .collect();
         let columns = "id, username, username_key, email, password_hash";
         self.sql(&format!("INSERT INTO users ({columns}) VALUES {}", values.join(", "))).await;
         ids.into_iter().map(|user_id| Buyer { user_id, token: access_token(user_id) }).collect()

@@ -1,0 +1,77 @@
+//! Runs the loads of a request in rounds: the execution goes as far as it can without them, then all that it asked
+//! for is loaded, then it goes on.
+//!
+//! So what one level of an answer needs is one statement for each kind of thing, however slow the machine: a loader
+//! that waits a fixed time for keys splits its batches when the resolvers take longer.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use futures_util::{
+    FutureExt as _, Stream, StreamExt as _,
+    future::BoxFuture,
+    stream::{BoxStream, FuturesUnordered, poll_fn as poll_stream},
+};
+
+type Load = BoxFuture<'static, ()>;
+
+/// Where loaders put their loads.
+#[derive(Clone, Default)]
+pub(super) struct Queue(Arc<Mutex<Vec<Load>>>);
+
+impl Queue {
+    pub(super) fn push(&self, load: Load) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(load);
+    }
+
+    fn take(&self) -> Vec<Load> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Drives an execution to its end.
+pub(super) async fn finish<T>(queue: Queue, mut execution: BoxFuture<'_, T>) -> T {
+    let mut rounds = Rounds { queue, running: FuturesUnordered::new() };
+    poll_fn(|cx| rounds.poll(cx, |cx| execution.poll_unpin(cx))).await
+}
+
+/// Drives an execution that has more than one result.
+pub(super) fn follow<T: 'static>(
+    queue: Queue,
+    mut execution: BoxStream<'static, T>,
+) -> impl Stream<Item = T> + use<T> {
+    let mut rounds = Rounds { queue, running: FuturesUnordered::new() };
+    poll_stream(move |cx| rounds.poll(cx, |cx| execution.poll_next_unpin(cx)))
+}
+
+struct Rounds {
+    queue: Queue,
+    running: FuturesUnordered<Load>,
+}
+
+impl Rounds {
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut execution: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        loop {
+            if self.running.is_empty() {
+                if let Poll::Ready(done) = execution(cx) {
+                    return Poll::Ready(done);
+                }
+                self.running.extend(self.queue.take());
+                if self.running.is_empty() {
+                    return Poll::Pending;
+                }
+            }
+            while let Poll::Ready(Some(())) = self.running.poll_next_unpin(cx) {}
+            if !self.running.is_empty() {
+                return Poll::Pending;
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Who watches is told.
+
+use chrono::{TimeDelta, Utc};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use sneaker_drop::{drops::DropStatus, ids::DropId};
+
+use crate::harness::{Socket, drive, drive_still, global};
+
+const WATCH: &str = "subscription($id: ID!) { stockUpdated(dropId: $id) {
+    dropId status version availableStock heldStock soldStock totalStock at sizes { size availableStock }
+    drop { id stockVersion availableStock }
+} }";
+const BOARD: &str = "subscription { activeStockUpdated { dropId status version availableStock } }";
+
+async fn watch(app: &crate::harness::TestApp, drop: DropId) -> Socket {
+    let mut socket = Socket::ready(app.address, Value::Null).await;
+    socket.subscribe("1", WATCH, json!({ "id": global(drop) })).await;
+    socket
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_gets_the_state_at_once_and_then_each_change() {
+    drive(async |app| {
+        let (buyer, drop) = (app.buyer().await, app.drop(&[("US 9", 1), ("US 10", 2)]).await);
+        let mut socket = watch(app, drop).await;
+        let first = socket.next().await["stockUpdated"].take();
+        assert_eq!(
+            (&first["version"], &first["availableStock"], &first["status"]),
+            (&json!(1), &json!(3), &json!("LIVE"))
+        );
+        assert_eq!(first["sizes"][1], json!({ "size": "US 10", "availableStock": 2 }));
+        let hold = app.hold(&buyer, drop, "US 9").await;
+        let second = socket.next().await["stockUpdated"].take();
+        assert_eq!((&second["version"], &second["heldStock"]), (&json!(2), &json!(1)));
+        assert_eq!(second["drop"], json!({ "id": global(drop), "stockVersion": 2, "availableStock": 2 }));
+        app.purchase(&buyer, &hold).await;
+        let third = socket.next().await["stockUpdated"].take();
+        assert_eq!((&third["version"], &third["soldStock"]), (&json!(3), &json!(1)));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_drop_is_not_found() {
+    drive(async |app| {
+        let mut socket = Socket::ready(app.address, Value::Null).await;
+        for id in [global(DropId::new()), "nonsense".to_owned()] {
+            socket.subscribe(&id, WATCH, json!({ "id": id })).await;
+            let message = socket.hear().await;
+            assert_eq!(message["type"], "error", "{message}");
+            assert_eq!(message["payload"][0]["extensions"]["code"], "NOT_FOUND", "{message}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_never_fall_and_the_last_state_arrives_in_a_burst() {
+    drive(async |app| {
+        let drop = app.drop(&[("ONE", 200)]).await;
+        let mut updates = app.app.feed.watch_drop(drop).await.unwrap().unwrap().boxed();
+        let buyers = app.buyers(100).await;
+        let burst = crate::harness::at_once(buyers.iter().map(|buyer| app.reserve(buyer, drop, None, None)));
+        let watched = async {
+            let mut last = 0;
+            loop {
+                let shown = updates.next().await.unwrap();
+                assert!(shown.state.version > last);
+                last = shown.state.version;
+                if shown.state.count().held == 100 {
+                    return;
+                }
+            }
+        };
+        tokio::join!(burst, watched);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_through_another_server_is_seen() {
+    drive(async |app| {
+        let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 1)]).await);
+        let second = app.second().await;
+        let mut socket = watch(&second, drop).await;
+        assert_eq!(socket.next().await["stockUpdated"]["version"], 1);
+        app.hold(&buyer, drop, "ONE").await;
+        assert_eq!(socket.next().await["stockUpdated"]["version"], 2);
+        second.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clock_alone_changes_the_status() {
+    drive(async |app| {
+        let now = Utc::now();
+        let second = TimeDelta::milliseconds(600);
+        let drop = app
+            .drop_like(&[("ONE", 1)], |drop| {
+                drop.starts_at = Some(now + second);
+                drop.ends_at = Some(now + second * 2);
+            })
+            .await;
+        let updates = app.app.feed.watch_drop(drop).await.unwrap().unwrap();
+        let seen: Vec<_> = updates.take(3).map(|shown| (shown.status, shown.state.version)).collect().await;
+        assert_eq!(seen, [(DropStatus::Scheduled, 1), (DropStatus::Live, 1), (DropStatus::Ended, 1)]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_board_shows_drops_come_and_go() {
+    drive(async |app| {
+        let buyer = app.buyer().await;
+        let old = app.drop(&[("ONE", 1)]).await;
+        app.drop_like(&[("ONE", 1)], |drop| drop.starts_at = Some(Utc::now() + TimeDelta::hours(1))).await;
+        let cancelled = app.drop(&[("ONE", 1)]).await;
+        app.app.stock.cancel_drop(cancelled).await.unwrap();
+
+        let mut socket = Socket::ready(app.address, Value::Null).await;
+        socket.subscribe("board", BOARD, Value::Null).await;
+        let mut next = async || socket.next().await["activeStockUpdated"].take();
+        let first = next().await;
+        assert_eq!((&first["dropId"], &first["status"]), (&json!(global(old)), &json!("LIVE")));
+
+        // One that starts in a moment: what is scheduled is not on the board, what goes live is.
+        let soon = Utc::now() + TimeDelta::milliseconds(300);
+        let new = app.drop_like(&[("ONE", 1)], |drop| drop.starts_at = Some(soon)).await;
+        let live = next().await;
+        assert_eq!((&live["dropId"], &live["status"]), (&json!(global(new)), &json!("LIVE")));
+        let hold = app.hold(&buyer, new, "ONE").await;
+        assert_eq!(next().await["availableStock"], 0);
+        app.purchase(&buyer, &hold).await;
+        assert_eq!(next().await["status"], "SOLD_OUT");
+        app.app.stock.cancel_drop(old).await.unwrap();
+        let last = next().await;
+        assert_eq!((&last["dropId"], &last["status"]), (&json!(global(old)), &json!("CANCELLED")));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_goes_with_its_last_subscriber() {
+    drive_still(async |app| {
+        let drop = app.drop(&[("ONE", 1)]).await;
+        let first = app.app.feed.watch_drop(drop).await.unwrap();
+        let second = app.app.feed.watch_drop(drop).await.unwrap();
+        std::mem::drop(first);
+        assert!(app.app.feed.is_watched(drop));
+        std::mem::drop(second);
+        assert!(!app.app.feed.is_watched(drop));
+        assert!(app.app.feed.watch_drop(DropId::new()).await.unwrap().is_none());
+        let board = app.app.feed.watch_board().await.unwrap();
+        assert!(app.app.feed.is_watched(drop), "by the board");
+        std::mem::drop(board);
+        assert!(!app.app.feed.is_watched(drop));
+        assert_eq!(app.app.metrics.subscribers.get(), 0);
+    })
+    .await;
+}

@@ -1,0 +1,97 @@
+//! What the gate refuses before the schema sees it.
+
+use serde_json::{Value, json};
+
+use crate::harness::{codes, drive, drive_still, global};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_that_kill_a_stock_server_are_refused() {
+    drive_still(async |app| {
+        let deep = "[".repeat(1_600);
+        let mut chain = "{ ...f0 }".to_owned();
+        for index in 0..20 {
+            chain.push_str(&format!(" fragment f{index} on Query {{ ...f{} ...f{} }}", index + 1, index + 1));
+        }
+        chain.push_str(" fragment f20 on Query { serverTime }");
+        let cycle = "{ ...a } fragment a on Query { ...b } fragment b on Query { ...a }";
+        let unused = "{ serverTime } fragment a on Query { ...a }";
+        for query in [
+            format!("{{ drop(id: {deep}) {{ id }} }}"),
+            format!("query($a: [ID] = {deep}) {{ serverTime }}"),
+            format!("{{ serverTime @include(if: {deep}) }}"),
+            "{a".repeat(2_000),
+            chain,
+            cycle.to_owned(),
+            unused.to_owned(),
+            format!("{{ {} }}", "serverTime ".repeat(1_000)),
+            " ".repeat(9_000),
+        ] {
+            let answer = app.ask(None, &query, Value::Null).await;
+            let code = &answer["errors"][0]["extensions"]["code"];
+            assert_eq!(code, "GRAPHQL_VALIDATION_FAILED", "{query:.60}: {answer}");
+            assert!(answer.get("data").is_none(), "{answer}");
+        }
+        assert_eq!(app.error_code(None, "{", Value::Null).await, "GRAPHQL_PARSE_FAILED");
+        assert_eq!(app.error_code(None, "{ nonsense }", Value::Null).await, "GRAPHQL_VALIDATION_FAILED");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_introspection_of_graphiql_and_generators_gets_through() {
+    drive_still(async |app| {
+        let of_type = "kind name ".to_owned() + &"ofType { kind name ".repeat(9) + &"}".repeat(9);
+        let query = format!(
+            "query IntrospectionQuery {{ __schema {{ description queryType {{ name kind }} mutationType {{ name kind }}
+               subscriptionType {{ name kind }} types {{ ...FullType }}
+               directives {{ name description isRepeatable locations args(includeDeprecated: true) {{ ...InputValue }} }} }} }}
+             fragment FullType on __Type {{ kind name description specifiedByURL
+               fields(includeDeprecated: true) {{ name description args(includeDeprecated: true) {{ ...InputValue }}
+                 type {{ ...TypeRef }} isDeprecated deprecationReason }}
+               inputFields(includeDeprecated: true) {{ ...InputValue }} interfaces {{ ...TypeRef }}
+               enumValues(includeDeprecated: true) {{ name description isDeprecated deprecationReason }}
+               possibleTypes {{ ...TypeRef }} }}
+             fragment InputValue on __InputValue {{ name description type {{ ...TypeRef }} defaultValue isDeprecated deprecationReason }}
+             fragment TypeRef on __Type {{ {of_type} }}"
+        );
+        let answer = app.data(None, &query, Value::Null).await;
+        assert!(answer["__schema"]["types"].as_array().unwrap().len() > 40);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_variable_that_is_missing_stops_the_first_field_too() {
+    drive_still(async |app| {
+        let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 2)]).await);
+        let query = "mutation($id: ID!, $hold: ID!) {
+            reserve(input: { dropId: $id }) { serverTime }
+            purchase(input: { reservationId: $hold }) { userErrors { code } }
+        }";
+        for variables in [json!({ "id": global(drop) }), json!({ "id": global(drop), "hold": null })] {
+            assert_eq!(app.error_code(Some(&buyer.token), query, variables).await, "BAD_USER_INPUT");
+        }
+        assert_eq!(app.counts(drop).await, [2, 0, 0]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_token_is_no_anonymous_request() {
+    drive(async |app| {
+        let bad = Some("nonsense");
+        for query in
+            ["{ viewer { email } }", "{ serverTime }", "query { ...f } fragment f on Query { serverTime }"]
+        {
+            assert_eq!(app.error_code(bad, query, Value::Null).await, "UNAUTHENTICATED", "{query}");
+        }
+        assert!(app.data(None, "{ viewer { email } }", Value::Null).await["viewer"].is_null());
+        let query =
+            "mutation { login(input: { email: \"a@b.co\", password: \"x\" }) { userErrors { code } } }";
+        assert_eq!(codes(&app.data(bad, query, Value::Null).await["login"]), ["INVALID_CREDENTIALS"]);
+        let mixed = "mutation { refresh(input: { refreshToken: \"x\" }) { userErrors { code } }
+                                purchase(input: { reservationId: \"x\" }) { userErrors { code } } }";
+        assert_eq!(app.error_code(bad, mixed, Value::Null).await, "UNAUTHENTICATED");
+    })
+    .await;
+}

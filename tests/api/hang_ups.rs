@@ -1,0 +1,50 @@
+//! Clients that hang up in the middle.
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+use crate::harness::{HeldLock, codes, drive, global};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_hang_ups_leave_nothing_behind() {
+    drive(async |app| {
+        let drop = app.drop(&[("ONE", 300)]).await;
+        let buyers = app.buyers(201).await;
+        let lock = HeldLock::take(app, drop).await;
+        let body = json!({
+            "query": "mutation($id: ID!) { reserve(input: { dropId: $id }) { serverTime } }",
+            "variables": { "id": global(drop) },
+        })
+        .to_string();
+        let clients = buyers[..200].iter().map(|buyer| {
+            let request = format!(
+                "POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                buyer.token,
+                body.len()
+            );
+            async move {
+                let mut stream = TcpStream::connect(app.address).await.unwrap();
+                stream.write_all(request.as_bytes()).await.unwrap();
+                stream
+            }
+        });
+        let streams = join_all(clients).await;
+        // The first of them is at the lock, in the middle of its transaction.
+        app.wait_for_lock_waiters(1).await;
+        std::mem::drop(streams);
+        lock.release().await;
+
+        let payload = app.reserve(&buyers[200], drop, None, None).await;
+        assert_eq!(codes(&payload), [] as [&str; 0], "the next buyer is served");
+        app.app.stock.drain().await;
+        let open = "SELECT count(*) AS count FROM pg_stat_activity
+                    WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+        app.wait_for_count(open, 0).await;
+        // Every slot of the pool can be had at once.
+        let slots = join_all((0..8).map(|_| app.app.db.connection())).await;
+        assert!(slots.iter().all(Result::is_ok));
+    })
+    .await;
+}

@@ -1,0 +1,116 @@
+//! HTTP, from the outside.
+
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::harness::{drive_still, global};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_method_and_the_content_type_are_the_defence_against_forged_requests() {
+    drive_still(async |app| {
+        let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 1)]).await);
+        let id = global(drop);
+        let mutation = format!("mutation {{ reserve(input: {{ dropId: \"{id}\" }}) {{ serverTime }} }}");
+        let body = json!({ "query": mutation }).to_string();
+        let post = |content_type: &str| {
+            app.client()
+                .post(app.url("/graphql"))
+                .bearer_auth(&buyer.token)
+                .header("content-type", content_type)
+        };
+        for content_type in
+            ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
+        {
+            let answer = post(content_type).body(body.clone()).send().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{content_type}");
+        }
+        for origin in ["https://evil.example", "null"] {
+            let request = post("application/json").header("origin", origin).body(body.clone());
+            assert_eq!(request.send().await.unwrap().status(), StatusCode::FORBIDDEN, "{origin}");
+        }
+        let get =
+            app.client().get(app.url("/graphql")).bearer_auth(&buyer.token).query(&[("query", &mutation)]);
+        assert_eq!(get.send().await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
+        let put = app.client().request(Method::PUT, app.url("/graphql")).body(body.clone());
+        assert_eq!(put.send().await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(app.counts(drop).await, [1, 0, 0]);
+        let own = post("application/json; charset=utf-8").header("origin", "https://shop.example").body(body);
+        assert_eq!(own.send().await.unwrap().status(), StatusCode::OK);
+        assert_eq!(app.counts(drop).await, [0, 1, 0]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_requests_are_told_so() {
+    drive_still(async |app| {
+        let post = |body: String| {
+            app.client()
+                .post(app.url("/graphql"))
+                .header("content-type", "application/json")
+                .body(body)
+                .send()
+        };
+        for body in [
+            "",
+            "{",
+            "null",
+            "[]",
+            "[{\"query\":\"{serverTime}\"}]",
+            "{}",
+            "{\"query\":null}",
+            "{\"query\":1}",
+            "{\"query\":\"{serverTime}\",\"variables\":1}",
+            "{\"query\":\"{serverTime}\",\"operationName\":1}",
+            "{\"query\":\"{serverTime}\",\"extensions\":[]}",
+        ] {
+            let answer = post(body.to_owned()).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{body}");
+            let answer: Value = answer.json().await.unwrap();
+            assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{body}");
+        }
+        let huge = json!({ "query": " ".repeat(1 << 20) }).to_string();
+        assert_eq!(post(huge).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_come_as_the_client_accepts_them() {
+    drive_still(async |app| {
+        let ask = async |accept: &str, query: &str| {
+            let request = app
+                .client()
+                .get(app.url("/graphql"))
+                .query(&[("query", query)])
+                .header(header::ACCEPT, accept);
+            let answer = request.send().await.unwrap();
+            let media_type = answer.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+            (answer.status().as_u16(), media_type)
+        };
+        let new = "application/graphql-response+json; charset=utf-8".to_owned();
+        let old = "application/json; charset=utf-8".to_owned();
+        assert_eq!(ask("*/*", "{ serverTime }").await, (200, old.clone()));
+        assert_eq!(ask("application/json", "{ nonsense }").await, (200, old.clone()));
+        assert_eq!(ask("application/graphql-response+json", "{ serverTime }").await, (200, new.clone()));
+        assert_eq!(ask("application/graphql-response+json", "{ nonsense }").await, (400, new));
+        assert_eq!(ask("text/html", "{ serverTime }").await, (406, old));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_find_health_readiness_and_figures() {
+    drive_still(async |app| {
+        let get = async |path: &str| app.client().get(app.url(path)).send().await.unwrap();
+        assert_eq!(get("/healthz").await.status(), 200);
+        assert_eq!(get("/readyz").await.status(), 200);
+        let figures = get("/metrics").await.text().await.unwrap();
+        assert!(figures.contains("sneaker_drop_stock_transaction_seconds_bucket") && figures.ends_with("# EOF\n"));
+        assert_eq!(get("/graphiql").await.status(), 200);
+        app.sql("DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)").await;
+        assert_eq!(get("/readyz").await.status(), 503, "a schema that is not this version's");
+        assert_eq!(get("/healthz").await.status(), 200);
+    })
+    .await;
+}

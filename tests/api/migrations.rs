@@ -1,0 +1,43 @@
+//! The schema of the database.
+
+use std::path::PathBuf;
+
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
+use sneaker_drop::db;
+
+use crate::harness::{at_once, cluster};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_servers_that_start_at_once_migrate_once() {
+    let cluster = cluster().await;
+    let database = cluster.create_empty_database().await;
+    let url = cluster.url(&database).into();
+    let ran = at_once((0..8).map(|_| db::migrate(&url))).await;
+    let mut counts: Vec<usize> = ran.into_iter().map(|ran| ran.unwrap().len()).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [0, 0, 0, 0, 0, 0, 0, 3]);
+    cluster.drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_migration_goes_down_and_up_again() {
+    let cluster = cluster().await;
+    let database = cluster.create_empty_database().await;
+    let mut connection = AsyncPgConnection::establish(&cluster.url(&database)).await.unwrap();
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir("migrations").unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    for _ in 0..2 {
+        for folder in &folders {
+            connection.batch_execute(&std::fs::read_to_string(folder.join("up.sql")).unwrap()).await.unwrap();
+        }
+        for folder in folders.iter().rev() {
+            connection
+                .batch_execute(&std::fs::read_to_string(folder.join("down.sql")).unwrap())
+                .await
+                .unwrap();
+        }
+    }
+    drop(connection);
+    cluster.drop_database(&database).await;
+}

@@ -1,0 +1,227 @@
+//! The program as its users run it: commands, settings, signals.
+
+use std::{
+    path::PathBuf,
+    process::{Output, Stdio},
+};
+
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+use uuid::Uuid;
+
+use crate::harness::{cluster, database_url, drive};
+
+const SECRETS: [(&str, &str); 2] = [
+    ("JWT_ACCESS_SECRET", "program-access-secret-0123456789ab"),
+    ("JWT_REFRESH_SECRET", "program-refresh-secret-0123456789a"),
+];
+
+/// The program in an empty folder, with nothing in its environment but what is given.
+fn program(arguments: &[&str], settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sneaker-drop"));
+    command.args(arguments).env_clear().current_dir(std::env::temp_dir()).stdin(Stdio::null());
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(settings.iter().copied());
+    command.kill_on_drop(true);
+    command
+}
+
+async fn run(arguments: &[&str], settings: &[(&str, &str)]) -> (Output, String, String) {
+    let output = program(arguments, settings).output().await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    (output, out, err)
+}
+
+/// A server that has said where it listens.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    async fn start(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        let mut child = program(arguments, settings)
+            .env("PORT", "0")
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = Vec::new();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if let Some(at) = line.find("http://").filter(|_| line.contains("listening on")) {
+                let address = line[at..].split("/graphql").next().unwrap().to_owned();
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                return Self { child, address };
+            }
+            said.push(line);
+        }
+        panic!("the server ended: {said:?}");
+    }
+
+    async fn ask(&self, query: &str) -> Value {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = client.post(format!("{}/graphql", self.address)).json(&json!({ "query": query }));
+        request.send().await.unwrap().json().await.unwrap()
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        let id = nix::unistd::Pid::from_raw(self.child.id().unwrap().try_into().unwrap());
+        nix::sys::signal::kill(id, signal).unwrap();
+    }
+
+    async fn stop(mut self) -> Option<i32> {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        self.child.wait().await.unwrap().code()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn help_names_every_command_and_setting() {
+    let (output, out, _) = run(&["--help"], &[]).await;
+    assert!(output.status.success());
+    for word in ["serve", "migrate", "schema", "seed", "admin", "audit", "--demo"] {
+        assert!(out.contains(word), "{word}");
+    }
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let out = words(&out);
+    let example = std::fs::read_to_string(".env.example").unwrap();
+    for setting in sneaker_drop::config::SETTINGS {
+        assert!(out.contains(setting.name) && out.contains(setting.default), "{}", setting.name);
+    }
+    for line in example.lines().filter_map(|line| line.strip_prefix("# ")?.split_once('=')) {
+        assert!(
+            sneaker_drop::config::SETTINGS.iter().any(|setting| setting.name == line.0)
+                || line.0.contains(' '),
+            "{line:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_wrong_settings_are_told_together() {
+    let (output, _, err) =
+        run(&["serve"], &[("PORT", "x"), ("DATABASE_URL", "mysql://x"), ("GRAPHIQL", "perhaps")]).await;
+    assert_eq!(output.status.code(), Some(2));
+    for name in ["PORT", "DATABASE_URL", "GRAPHIQL", "JWT_ACCESS_SECRET", "JWT_REFRESH_SECRET"] {
+        assert!(err.contains(name), "{err}");
+    }
+    let (output, _, _) = run(&["nonsense"], &[]).await;
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schema_prints_the_schema() {
+    let (output, out, _) = run(&["schema"], &[]).await;
+    assert!(output.status.success() && out == sneaker_drop::graphql::sdl());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_be_reached_is_told_without_its_password() {
+    let url = "postgres://drop:hunter2-canary@127.0.0.1:1/none";
+    for command in ["migrate", "audit", "seed"] {
+        let (output, _, err) = run(&[command], &[("DATABASE_URL", url)]).await;
+        assert_eq!(output.status.code(), Some(1), "{command}: {err}");
+        assert!(err.contains("PostgreSQL") && !err.contains("hunter2-canary"), "{command}: {err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_migrates_seeds_grants_and_audits() {
+    let database = cluster().await.create_empty_database().await;
+    let url = database_url(&database).await;
+    let settings = [("DATABASE_URL", url.as_str())];
+    let (_, out, err) = run(&["migrate"], &settings).await;
+    assert!(out.contains("Ran 20261124000001"), "{out}{err}");
+    assert!(run(&["migrate"], &settings).await.1.contains("up to date"));
+    let (output, out, err) = run(&["seed"], &settings).await;
+    assert!(output.status.success() && out.contains("admin@sneaker-drop.example"), "{out}{err}");
+    let (output, _, err) = run(&["seed"], &settings).await;
+    assert!(output.status.success(), "twice: {err}");
+    let (output, _, err) = run(&["admin", "grant", "nobody@example.com"], &settings).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err.contains("nobody@example.com"));
+    for role in ["grant", "revoke"] {
+        assert!(run(&["admin", role, "mika@sneaker-drop.example"], &settings).await.0.status.success());
+    }
+    let (output, out, _) = run(&["audit", "--json"], &settings).await;
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (output.status.code(), &report["ok"], &report["findings"]),
+        (Some(0), &json!(true), &json!([]))
+    );
+    let mut connection = AsyncPgConnection::establish(&url).await.unwrap();
+    let fault = "UPDATE drop_sizes SET available = available - 1, held = held + 1 WHERE size = 'US 9'";
+    connection.batch_execute(fault).await.unwrap();
+    let (output, out, _) = run(&["audit"], &settings).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out.contains("counters = rows") && out.contains("US 9"), "{out}");
+    let (output, out, _) = run(&["audit", "--json"], &settings).await;
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((output.status.code(), &report["ok"]), (Some(1), &json!(false)));
+    drop(connection);
+    cluster().await.drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_told_to_end_and_ends() {
+    drive(async |app| {
+        let url = database_url(&app.database).await;
+        let settings = [
+            ("DATABASE_URL", url.as_str()),
+            SECRETS[0],
+            SECRETS[1],
+            ("GRAPHIQL", "off"),
+            ("INTROSPECTION", "off"),
+        ];
+        let server = Server::start(&[], &settings).await;
+        assert!(server.ask("{ serverTime }").await["data"]["serverTime"].is_string());
+        let answer = server.ask("{ __schema { types { name } } }").await;
+        assert!(answer["data"]["__schema"].is_null(), "{answer}");
+        let guess = server.ask("{ serverTim }").await.to_string();
+        assert!(!guess.contains("serverTime"), "suggestions are introspection too: {guess}");
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let page = client.get(format!("{}/graphiql", server.address)).send().await.unwrap();
+        assert_eq!(page.status(), 404);
+        assert_eq!(server.stop().await, Some(0));
+    })
+    .await;
+}
+
+/// First run, commands beside it, kill and restart, all in one: each step needs the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_postgresql_needs_nothing_and_survives_a_kill() {
+    let dir = PathBuf::from(format!("/tmp/sneaker-drop-private-{}", Uuid::now_v7().simple()));
+    let data_dir = dir.to_str().unwrap();
+    let settings = [("DATA_DIR", data_dir)];
+    let server = Server::start(&["--demo"], &settings).await;
+    let drops = server.ask("{ drops(statuses: [LIVE, SOLD_OUT, SCHEDULED]) { nodes { status } } }").await;
+    assert_eq!(drops["data"]["drops"]["nodes"].as_array().unwrap().len(), 4, "{drops}");
+    let (output, out, err) = run(&["audit"], &settings).await;
+    assert!(output.status.success() && out.contains("holds"), "a command joins: {out}{err}");
+    let second = program(&["serve"], &settings).env("PORT", "0").output().await.unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another server already uses"));
+
+    server.signal(nix::sys::signal::Signal::SIGKILL);
+    let mut server = server;
+    server.child.wait().await.unwrap();
+    let again = Server::start(&["--demo"], &settings).await;
+    let drops = again.ask("{ drops(statuses: [LIVE, SOLD_OUT, SCHEDULED]) { nodes { status } } }").await;
+    assert_eq!(drops["data"]["drops"]["nodes"].as_array().unwrap().len(), 4, "the same data: {drops}");
+    for secret in ["jwt-access-secret", "jwt-refresh-secret"] {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(dir.join(secret)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{secret}");
+    }
+    assert_eq!(again.stop().await, Some(0));
+    assert!(
+        !dir.join("postgres/data/postmaster.pid").exists(),
+        "PostgreSQL stopped with the last that used it"
+    );
+    std::fs::remove_dir_all(&dir).unwrap();
+}

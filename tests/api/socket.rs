@@ -1,0 +1,132 @@
+//! graphql-transport-ws, message by message.
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::harness::{Socket, codes, drive, global};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_breaks_the_protocol_is_closed_with_its_code() {
+    drive(async |app| {
+        let init = json!({ "type": "connection_init" });
+        let subscribe = json!({ "id": "1", "type": "subscribe", "payload": {
+            "query": "subscription { activeStockUpdated { version } }" } });
+        let cases: [(&[Value], u16); 7] = [
+            (&[json!({ "type": "nonsense" })], 4400),
+            (&[json!("nonsense")], 4400),
+            (&[init.clone(), json!({ "id": "1", "type": "subscribe", "payload": {} })], 4400),
+            (std::slice::from_ref(&subscribe), 4401),
+            (
+                &[json!({ "type": "connection_init", "payload": { "Authorization": "Bearer nonsense" } })],
+                4403,
+            ),
+            (&[init.clone(), subscribe.clone(), subscribe.clone()], 4409),
+            (&[init.clone(), init.clone()], 4429),
+        ];
+        for (messages, code) in cases {
+            let mut socket = Socket::open(app.address).await;
+            for message in messages {
+                socket.say(message.clone()).await;
+            }
+            assert_eq!(socket.closed().await.0, code, "{messages:?}");
+        }
+        let mut socket = Socket::open(app.address).await;
+        socket.say_raw(Message::Binary(vec![1, 2, 3].into())).await;
+        assert_eq!(socket.closed().await.0, 4400);
+        let socket = Socket::open(app.address).await;
+        assert_eq!(socket.closed().await.0, 4408, "no init in time");
+        let mut socket = Socket::ready(app.address, Value::Null).await;
+        for _ in 0..2 {
+            let id = "é".repeat(200);
+            socket.say(json!({ "id": id, "type": "subscribe", "payload": subscribe["payload"] })).await;
+        }
+        assert_eq!(socket.closed().await.0, 4409, "a long id makes no illegal frame");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_and_mutations_work_over_the_socket() {
+    drive(async |app| {
+        let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 1)]).await);
+        let payload = json!({ "authorization": format!("Bearer {}", buyer.token) });
+        let mut socket = Socket::ready(app.address, payload).await;
+        let reserve = "mutation($id: ID!) { reserve(input: { dropId: $id }) { reservation { user { id } } userErrors { code } } }";
+        socket.subscribe("a", reserve, json!({ "id": global(drop) })).await;
+        assert_eq!(codes(&socket.next().await["reserve"]), [] as [&str; 0]);
+        assert_eq!(socket.hear().await, json!({ "id": "a", "type": "complete" }));
+        // The id is free again.
+        socket.subscribe("a", "{ viewer { email } }", Value::Null).await;
+        assert!(socket.next().await["viewer"]["email"].is_string());
+        assert_eq!(socket.hear().await["type"], "complete");
+        socket.say(json!({ "type": "ping", "payload": { "x": 1 } })).await;
+        assert_eq!(socket.hear().await, json!({ "type": "pong" }));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_operation_is_an_error_and_the_socket_lives() {
+    drive(async |app| {
+        let mut socket = Socket::ready(app.address, Value::Null).await;
+        for (query, code) in [
+            ("{", "GRAPHQL_PARSE_FAILED"),
+            ("{ nonsense }", "GRAPHQL_VALIDATION_FAILED"),
+            (&"[".repeat(1_600), "GRAPHQL_VALIDATION_FAILED"),
+            ("subscription { nonsense }", "GRAPHQL_VALIDATION_FAILED"),
+        ] {
+            socket.subscribe("x", query, Value::Null).await;
+            let message = socket.hear().await;
+            assert_eq!(message["type"], "error", "{message}");
+            assert_eq!(message["payload"][0]["extensions"]["code"], code, "{message}");
+        }
+        socket.subscribe("x", "{ serverTime }", Value::Null).await;
+        assert!(socket.next().await["serverTime"].is_string());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_closes_with_the_session_of_its_token() {
+    drive(async |app| {
+        let query = "mutation { signup(input: { username: \"ada\", email: \"ada@b.co\", password: \"analytical engine\" }) {
+            session { accessToken } } }";
+        let token = app.data(None, query, Value::Null).await["signup"]["session"]["accessToken"].take();
+        let token = token.as_str().unwrap();
+        let socket = Socket::ready(app.address, json!({ "Authorization": format!("Bearer {token}") })).await;
+        app.data(Some(token), "mutation { logout { endedSessions } }", Value::Null).await;
+        assert_eq!(socket.closed().await, (4403, "Forbidden".to_owned()));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_origins_and_older_protocols_are_refused() {
+    drive(async |app| {
+        let own = format!("http://{}", app.address);
+        for good in [own.as_str(), "https://shop.example"] {
+            assert!(Socket::open_with(app.address, &[("origin", good)]).await.is_ok(), "{good}");
+        }
+        for bad in
+            [("origin", "https://evil.example"), ("origin", "null"), ("sec-websocket-protocol", "graphql-ws")]
+        {
+            let refused = Socket::open_with(app.address, &[bad]).await;
+            assert!(
+                matches!(refused, Err(Error::Http(response)) if response.status().is_client_error()),
+                "{bad:?}"
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_close_with_1012_when_the_server_stops() {
+    drive(async |app| {
+        let second = app.second().await;
+        let socket = Socket::ready(second.address, Value::Null).await;
+        second.stop().await;
+        assert_eq!(socket.closed().await.0, 1012);
+    })
+    .await;
+}
