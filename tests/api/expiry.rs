@@ -107,3 +107,26 @@ async fn two_servers_that_fire_at_once_take_a_hold_back_once() {
     })
     .await;
 }
+
+/// Expiry is for active holds: what was bought or given back stays so when its deadline passes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_passes_changes_nothing_about_a_closed_hold() {
+    drive_still(async |app| {
+        let (buyer, other, third) = (app.buyer().await, app.buyer().await, app.buyer().await);
+        let drop = app.drop(&[("ONE", 3)]).await;
+        let bought = app.hold(&buyer, drop, "ONE").await;
+        app.purchase(&buyer, &bought).await;
+        let given_back = app.hold(&other, drop, "ONE").await;
+        app.cancel(&other, &given_back).await;
+        app.sql(
+            "UPDATE reservations SET created_at = created_at - interval '1 h', expires_at = expires_at - interval '1 h',
+                                     closed_at = closed_at - interval '1 h'",
+        )
+        .await;
+        app.sql("UPDATE purchases SET purchased_at = purchased_at - interval '1 h'").await;
+        app.hold(&third, drop, "ONE").await;
+        assert_eq!(app.counts(drop).await, [1, 1, 1]);
+        assert_eq!(codes(&app.purchase(&buyer, &bought).await), [] as [&str; 0]);
+    })
+    .await;
+}
