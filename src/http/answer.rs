@@ -2,7 +2,7 @@
 
 use async_graphql::{Response as GraphqlResponse, ServerError, Value};
 use axum::{
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -17,31 +17,6 @@ pub(super) enum MediaType {
 }
 
 impl MediaType {
-    /// What the client likes best of what there is; `None` when it takes neither. Clients that say nothing, or
-    /// `*/*`, are old: they get `application/json`.
-    pub(super) fn wanted(headers: &HeaderMap) -> Option<Self> {
-        let mut accepts =
-            headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
-        if accepts.peek().is_none() {
-            return Some(Self::Json);
-        }
-        let mut best: Option<(f32, Self)> = None;
-        for range in accepts.flat_map(|value| value.split(',')) {
-            let mut parts = range.split(';').map(str::trim);
-            let media_type = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
-                "application/graphql-response+json" => Self::GraphqlResponse,
-                "application/json" | "application/*" | "*/*" => Self::Json,
-                _ => continue,
-            };
-            let quality =
-                parts.find_map(|part| part.strip_prefix("q=")).map_or(Ok(1.0), str::parse).unwrap_or(0.0);
-            if quality > 0.0 && best.is_none_or(|(best, _)| quality > best) {
-                best = Some((quality, media_type));
-            }
-        }
-        best.map(|(_, media_type)| media_type)
-    }
-
     fn header(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Json => "application/json; charset=utf-8",
@@ -96,29 +71,4 @@ fn respond(status: StatusCode, media_type: MediaType, response: &GraphqlResponse
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     (status, headers, body).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wanted(accept: &str) -> Option<MediaType> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, accept.parse().unwrap());
-        MediaType::wanted(&headers)
-    }
-
-    #[test]
-    fn the_media_type_is_the_one_that_the_client_likes_best() {
-        use MediaType::{GraphqlResponse, Json};
-        assert_eq!(MediaType::wanted(&HeaderMap::new()), Some(Json));
-        assert_eq!(wanted("*/*"), Some(Json));
-        assert_eq!(wanted("application/graphql-response+json"), Some(GraphqlResponse));
-        assert_eq!(
-            wanted("application/graphql-response+json; charset=utf-8, application/json"),
-            Some(GraphqlResponse)
-        );
-        assert_eq!(wanted("application/json, application/graphql-response+json;q=0.9"), Some(Json));
-        assert_eq!(wanted("text/html, application/json;q=0"), None);
-    }
 }

@@ -7,7 +7,7 @@ use async_graphql::{Request as GraphqlRequest, Variables, parser::types::Operati
 use axum::{
     body::{Body, to_bytes},
     extract::{FromRequestParts as _, Request, State, WebSocketUpgrade},
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -15,8 +15,9 @@ use serde_json::{Map, Value};
 
 use super::{
     Site,
+    accept::Accepted,
     answer::{self, MediaType},
-    credentials, socket,
+    credentials, operation, socket, stream,
 };
 use crate::{graphql, telemetry::Outcome};
 
@@ -45,25 +46,21 @@ pub(super) async fn serve(State(site): State<Site>, request: Request) -> Respons
             Err(rejection) => rejection.into_response(),
         };
     }
-    let Some(media_type) = MediaType::wanted(&parts.headers) else {
-        let why = "The answer is application/graphql-response+json or application/json; accept one of them.";
-        return answer::malformed(StatusCode::NOT_ACCEPTABLE, MediaType::Json, why);
-    };
+    let accepted = Accepted::from_headers(&parts.headers);
+    // A request that is none is told so in JSON, also to a client that wants a stream.
+    let media_type = accepted.whole.unwrap_or(MediaType::Json);
+    if accepted.whole.is_none() && accepted.stream.is_none() {
+        let why = "The answer is application/graphql-response+json, application/json or, for a subscription, \
+                   text/event-stream; accept one of them.";
+        return answer::malformed(StatusCode::NOT_ACCEPTABLE, media_type, why);
+    }
     let read = match parts.method {
         Method::POST => read_body(&parts.headers, body).await,
         Method::GET => read_query(parts.uri.query().unwrap_or_default()),
-        _ => {
-            let mut response = answer::malformed(
-                StatusCode::METHOD_NOT_ALLOWED,
-                media_type,
-                "Use POST, or GET for a query.",
-            );
-            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, POST"));
-            return response;
-        }
+        _ => return not_allowed(media_type, "GET, POST", "Use POST, or GET for a query."),
     };
     let response = match read {
-        Ok(parameters) => execute(&site, &parts.headers, &parts.method, media_type, parameters).await,
+        Ok(parameters) => execute(&site, &parts.headers, &parts.method, accepted, parameters).await,
         Err(Malformed(status, why)) => answer::malformed(status, media_type, why),
     };
     let outcome = if response.status().is_success() { "answered" } else { "refused" };
@@ -75,30 +72,40 @@ async fn execute(
     site: &Site,
     headers: &HeaderMap,
     method: &Method,
-    media_type: MediaType,
+    accepted: Accepted,
     parameters: Parameters,
 ) -> Response {
+    let media_type = accepted.whole.unwrap_or(MediaType::Json);
     let credentials = credentials::from_headers(&site.app.accounts, headers);
-    let admitted = match graphql::admit(parameters.into_request(), &credentials) {
-        Ok(admitted) => admitted,
-        Err(error) => return answer::executed(media_type, &error.into_response()),
-    };
-    let refuse = |status, why| answer::malformed(status, media_type, why);
-    match (admitted.kind, method) {
-        (OperationType::Mutation, &Method::GET) => {
-            let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "A mutation needs POST.");
-            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
-            return response;
-        }
-        (OperationType::Subscription, _) => {
-            return refuse(
-                StatusCode::BAD_REQUEST,
-                "A subscription needs a WebSocket: graphql-transport-ws on this path.",
-            );
-        }
-        _ => {}
+    let admitted = graphql::admit(parameters.into_request(), &credentials);
+    let kind = admitted.as_ref().ok().map(|admitted| admitted.kind);
+    if kind == Some(OperationType::Mutation) && method == Method::GET {
+        return not_allowed(media_type, "POST", "A mutation needs POST.");
     }
-    answer::executed(media_type, &graphql::execute(&site.schema, admitted, &site.app, credentials).await)
+    // A client that takes both gets a stream for a subscription only.
+    let framing =
+        accepted.stream.filter(|_| accepted.whole.is_none() || kind == Some(OperationType::Subscription));
+    if let Some(framing) = framing {
+        return stream::respond(framing, site, credentials, operation::start(site, credentials, admitted));
+    }
+    match admitted {
+        Err(error) => answer::executed(media_type, &error.into_response()),
+        Ok(admitted) if admitted.kind == OperationType::Subscription => {
+            let why = "A subscription needs a WebSocket (graphql-transport-ws on this path), or an Accept header with \
+                       text/event-stream or multipart/mixed;subscriptionSpec=1.0.";
+            answer::malformed(StatusCode::BAD_REQUEST, media_type, why)
+        }
+        Ok(admitted) => answer::executed(
+            media_type,
+            &graphql::execute(&site.schema, admitted, &site.app, credentials).await,
+        ),
+    }
+}
+
+fn not_allowed(media_type: MediaType, allowed: &'static str, why: &str) -> Response {
+    let mut response = answer::malformed(StatusCode::METHOD_NOT_ALLOWED, media_type, why);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
 }
 
 impl Parameters {

@@ -1,12 +1,15 @@
 //! The server: routes, transports, health, and how it starts and stops.
 
+mod accept;
 mod answer;
 mod credentials;
 mod graphql;
 mod health;
+mod operation;
 mod origin;
 mod pages;
 mod socket;
+mod stream;
 
 use std::{
     future::Future,
@@ -136,4 +139,9 @@ fn router(site: Site, settings: &HttpSettings) -> Router {
         router = router.route("/", get(pages::home)).route("/graphiql", get(pages::graphiql));
     }
     router.with_state(site)
+}
+
+/// Waits until the server begins to stop, or is gone.
+async fn begun(closing: &mut watch::Receiver<bool>) {
+    drop(closing.wait_for(|closing| *closing).await);
 }

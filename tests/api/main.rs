@@ -22,3 +22,4 @@ mod purchase;
 mod reserve;
 mod schema;
 mod socket;
+mod streams;

@@ -3,7 +3,6 @@
 //! One task per socket does everything: it reads, runs operations, writes. Nothing is queued for a client that does
 //! not read; a write that takes too long ends the socket.
 
-mod operation;
 mod protocol;
 
 use std::time::Duration;
@@ -14,15 +13,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::StreamExt as _;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tokio_stream::StreamMap;
 
-use super::{Site, credentials};
-use crate::graphql::{ApiError, Credentials};
-use operation::{Event, Events};
+use super::{
+    Site, begun, credentials,
+    operation::{self, Event, Events},
+};
+use crate::graphql::{self, ApiError, Credentials};
 use protocol::{ClientMessage, Goodbye};
 
 const PROTOCOL: &str = "graphql-transport-ws";
@@ -63,11 +61,6 @@ pub(super) fn open(site: Site, headers: &HeaderMap, upgrade: WebSocketUpgrade) -
             Session { site, socket, credentials, ready: false, operations: StreamMap::new() }.run().await;
             metrics.sockets.dec();
         })
-}
-
-/// Waits until the server begins to stop, or is gone.
-async fn begun(closing: &mut watch::Receiver<bool>) {
-    drop(closing.wait_for(|closing| *closing).await);
 }
 
 /// One socket.
@@ -163,7 +156,8 @@ impl Session {
                 self.send_text(protocol::error(&id, &error.into_response().errors)).await?;
             }
             ClientMessage::Subscribe { id, payload } => {
-                let events = operation::start(&self.site, self.credentials, payload.into_request());
+                let admitted = graphql::admit(payload.into_request(), &self.credentials);
+                let events = operation::start(&self.site, self.credentials, admitted);
                 self.operations.insert(id, events);
             }
             ClientMessage::Complete { id } => drop(self.operations.remove(&id)),

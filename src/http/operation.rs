@@ -1,10 +1,10 @@
-//! One operation on a socket: a query or mutation gives one result, a subscription many.
+//! One operation on a transport with many results: a query or mutation gives one, a subscription many.
 
-use async_graphql::{Request, Response, ServerError, Value, parser::types::OperationType};
+use async_graphql::{Response, ServerError, Value, parser::types::OperationType};
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
 
 use crate::{
-    graphql::{self, Credentials},
+    graphql::{self, Admitted, ApiError, Credentials},
     http::Site,
 };
 
@@ -21,9 +21,9 @@ pub(super) enum Event {
 /// What an operation says, in order.
 pub(super) type Events = BoxStream<'static, Event>;
 
-/// Starts an operation under the same guard as over HTTP.
-pub(super) fn start(site: &Site, credentials: Credentials, request: Request) -> Events {
-    let admitted = match graphql::admit(request, &credentials) {
+/// Starts an operation that was admitted, or says why it was not.
+pub(super) fn start(site: &Site, credentials: Credentials, admitted: Result<Admitted, ApiError>) -> Events {
+    let admitted = match admitted {
         Ok(admitted) => admitted,
         Err(error) => return stream::iter([Event::Error(error.into_response().errors)]).boxed(),
     };

@@ -1,0 +1,161 @@
+//! Subscriptions over plain HTTP, for clients without a WebSocket: server-sent events as graphql-sse has them
+//! (distinct connections mode), and Apollo's multipart subscriptions.
+//!
+//! Both end with the session of their token and when the server stops, without a last word: the client comes back.
+//! Nothing is queued for a client that does not read: the next update is made when there is room for it.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
+use tokio::time::{Instant, Interval, interval_at};
+
+use super::{
+    Site,
+    operation::{Event, Events},
+};
+use crate::graphql::Credentials;
+
+/// A proxy cuts a connection on which nothing comes, often after 30 or 60 seconds.
+const HEARTBEAT: Duration = Duration::from_secs(12);
+/// How often it is asked whether the token is still good.
+const CHECK_TOKEN_EVERY: Duration = Duration::from_millis(500);
+
+/// How events are written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// `text/event-stream`.
+    EventStream,
+    /// `multipart/mixed;subscriptionSpec=1.0`.
+    Multipart,
+}
+
+impl Framing {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::EventStream => "text/event-stream; charset=utf-8",
+            Self::Multipart => "multipart/mixed;boundary=\"graphql\";subscriptionSpec=1.0",
+        }
+    }
+
+    fn heartbeat(self) -> String {
+        match self {
+            Self::EventStream => ":\n\n".to_owned(),
+            Self::Multipart => part("{}"),
+        }
+    }
+
+    /// What comes before the first event.
+    fn opening(self) -> &'static str {
+        match self {
+            Self::EventStream => ":\n\n",
+            Self::Multipart => "\r\n--graphql",
+        }
+    }
+
+    /// An event as bytes; a refusal is a result like any other to these clients.
+    fn frame(self, event: &Event) -> String {
+        let payload = match event {
+            Event::Next(response) => json(response),
+            Event::Error(errors) => json(&Errors { errors }),
+            Event::Complete => String::new(),
+        };
+        match (self, event) {
+            (Self::EventStream, Event::Complete) => "event: complete\ndata:\n\n".to_owned(),
+            // A refusal is the last word of an operation, and this protocol ends with `complete`.
+            (Self::EventStream, Event::Error(_)) => {
+                format!("event: next\ndata: {payload}\n\nevent: complete\ndata:\n\n")
+            }
+            (Self::EventStream, Event::Next(_)) => format!("event: next\ndata: {payload}\n\n"),
+            (Self::Multipart, Event::Complete) => "--\r\n".to_owned(),
+            (Self::Multipart, Event::Error(_)) => part(&format!("{{\"payload\":{payload}}}")) + "--\r\n",
+            (Self::Multipart, Event::Next(_)) => part(&format!("{{\"payload\":{payload}}}")),
+        }
+    }
+}
+
+/// A part with the boundary that closes it. Clients wait for that one: were it sent with the part after, each update
+/// would arrive with the next.
+fn part(body: &str) -> String {
+    format!("\r\ncontent-type: application/json\r\n\r\n{body}\r\n--graphql")
+}
+
+#[derive(Serialize)]
+struct Errors<'a> {
+    errors: &'a [async_graphql::ServerError],
+}
+
+fn json(value: &impl Serialize) -> String {
+    match serde_json::to_string(value) {
+        Ok(text) => text,
+        Err(error) => unreachable!("an answer is always JSON: {error}"),
+    }
+}
+
+struct Writer {
+    framing: Framing,
+    events: Events,
+    heartbeat: Interval,
+    check_token: Interval,
+    credentials: Credentials,
+    site: Site,
+    done: bool,
+}
+
+/// Writes an operation's events until it is done.
+pub(super) fn respond(framing: Framing, site: &Site, credentials: Credentials, events: Events) -> Response {
+    let every = |period| interval_at(Instant::now() + period, period);
+    let writer = Writer {
+        framing,
+        events,
+        heartbeat: every(HEARTBEAT),
+        check_token: every(CHECK_TOKEN_EVERY),
+        credentials,
+        site: site.clone(),
+        done: false,
+    };
+    let frames = stream::unfold(writer, |mut writer| async move {
+        let frame = writer.next().await?;
+        Some((Ok::<_, Infallible>(frame), writer))
+    });
+    let opening = stream::once(async move { Ok(framing.opening().to_owned()) });
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(framing.content_type())),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        // nginx collects an answer before it passes it on, unless it is told.
+        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (headers, Body::from_stream(opening.chain(frames))).into_response()
+}
+
+impl Writer {
+    async fn next(&mut self) -> Option<String> {
+        if self.done {
+            return None;
+        }
+        let mut closing = self.site.closing.clone();
+        loop {
+            tokio::select! {
+                event = self.events.next() => {
+                    let event = event?;
+                    self.done = !matches!(event, Event::Next(_));
+                    return Some(self.framing.frame(&event));
+                }
+                _ = self.heartbeat.tick() => return Some(self.framing.heartbeat()),
+                _ = self.check_token.tick(), if matches!(self.credentials, Credentials::SignedIn(_)) => {
+                    if let Credentials::SignedIn(caller) = &self.credentials
+                        && !self.site.app.accounts.session_lives(caller)
+                    {
+                        return None;
+                    }
+                }
+                () = super::begun(&mut closing) => return None,
+            }
+        }
+    }
+}
