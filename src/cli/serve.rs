@@ -24,6 +24,9 @@ pub(super) async fn serve(
         .await
         .map_err(|error| format!("cannot listen on {}:{}: {error}", config.host, config.port))?;
     let shutdown = shutdown_signal()?;
+    if let Some(files) = http::raise_open_file_limit() {
+        tracing::debug!(files, "open files and sockets at most");
+    }
     let reached = database::Reached::reach(config, Role::Server).await?;
     let served = on_database(config, &reached, listener, shutdown, with_demo, with_migrations).await;
     reached.leave().await?;

@@ -28,6 +28,7 @@ use axum::{
     middleware,
     routing::{any, get},
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -55,6 +56,16 @@ pub struct HttpSettings {
     pub graphiql: bool,
     /// Whether introspection is answered.
     pub introspection: bool,
+}
+
+/// Raises the number of files that this process may have open as far as it is allowed to: each socket is one, and the
+/// usual 1,024 are fewer than the pages that are open on the day of a drop. Returns what it is now.
+pub fn raise_open_file_limit() -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => Some(hard),
+        Err(_) => Some(soft),
+    }
 }
 
 /// What every route needs.
@@ -136,7 +147,10 @@ fn router(site: Site, settings: &HttpSettings) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics));
     if settings.graphiql {
-        router = router.route("/", get(pages::home)).route("/graphiql", get(pages::graphiql));
+        router = router
+            .route("/", get(pages::home))
+            .route("/graphiql", get(pages::graphiql))
+            .route("/graphiql/{file}", get(pages::asset));
     }
     router.with_state(site)
 }

@@ -1,7 +1,63 @@
-//! Pages for people.
+//! Pages for people: GraphiQL, whole in this binary, so that it works without a network and under a policy that lets
+//! nothing else in.
 
-use async_graphql::http::GraphiQLSource;
-use axum::response::{Html, Redirect};
+use axum::{
+    extract::Path,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Redirect, Response},
+};
+
+/// What the page may do: nothing but what this server serves. GraphiQL's editor writes styles into the page.
+const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \
+                      object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// A file of the page.
+struct Asset {
+    name: &'static str,
+    content_type: &'static str,
+    gzipped: bool,
+    bytes: &'static [u8],
+}
+
+const JS: &str = "text/javascript; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+
+/// Another project's file, as `script/graphiql` compressed it.
+macro_rules! vendored {
+    ($name:literal, $content_type:expr) => {
+        Asset {
+            name: $name,
+            content_type: $content_type,
+            gzipped: true,
+            bytes: include_bytes!(concat!("graphiql/vendor/", $name, ".gz")),
+        }
+    };
+}
+
+/// A file of ours.
+macro_rules! own {
+    ($name:literal, $content_type:expr) => {
+        Asset {
+            name: $name,
+            content_type: $content_type,
+            gzipped: false,
+            bytes: include_bytes!(concat!("graphiql/", $name)),
+        }
+    };
+}
+
+const INDEX: Asset = own!("index.html", "text/html; charset=utf-8");
+
+static ASSETS: [Asset; 8] = [
+    vendored!("react.production.min.js", JS),
+    vendored!("react-dom.production.min.js", JS),
+    vendored!("graphql-ws.min.js", JS),
+    vendored!("graphiql.min.js", JS),
+    vendored!("graphiql.min.css", CSS),
+    own!("page.js", JS),
+    own!("page.css", CSS),
+    own!("icon.svg", "image/svg+xml"),
+];
 
 /// The server's address leads to the page to explore the API.
 pub(super) async fn home() -> Redirect {
@@ -9,6 +65,30 @@ pub(super) async fn home() -> Redirect {
 }
 
 /// The page to explore the API.
-pub(super) async fn graphiql() -> Html<String> {
-    Html(GraphiQLSource::build().endpoint("/graphql").subscription_endpoint("/graphql").finish())
+pub(super) async fn graphiql() -> Response {
+    respond(&INDEX)
+}
+
+/// A file of it.
+pub(super) async fn asset(Path(name): Path<String>) -> Response {
+    match ASSETS.iter().find(|asset| asset.name == name) {
+        Some(asset) => respond(asset),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+fn respond(asset: &Asset) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, asset.content_type),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // Checked at each visit: another version of the server may stand here tomorrow.
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    let mut response = (headers, asset.bytes).into_response();
+    if asset.gzipped {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
 }

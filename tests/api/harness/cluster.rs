@@ -30,6 +30,8 @@ pub async fn cluster() -> &'static Cluster {
 
 impl Cluster {
     async fn start() -> Self {
+        // Both ends of each connection are in this process.
+        sneaker_drop::http::raise_open_file_limit();
         let dir = PathBuf::from(format!("/tmp/sneaker-drop-test-{}", Uuid::now_v7().simple()));
         let postgres = {
             let dir = dir.clone();

@@ -1,0 +1,169 @@
+// The page to explore the API: GraphiQL with the token of whoever signs in, and a tab for each step of a drop.
+"use strict";
+
+const tokenField = document.getElementById("token");
+const who = document.getElementById("who");
+const endpoint = "/graphql";
+
+// For as long as the tab lives, and for this tab only.
+tokenField.value = sessionStorage.getItem("token") ?? "";
+const bearer = () => (tokenField.value.trim() ? { authorization: `Bearer ${tokenField.value.trim()}` } : {});
+
+let socket = null;
+
+async function post(params, headers) {
+  const response = await fetch(endpoint, {
+    method: "POST",
+    headers: { "content-type": "application/json", accept: "application/json", ...bearer(), ...headers },
+    body: JSON.stringify(params),
+  });
+  return response.json();
+}
+
+async function showWho() {
+  if (!tokenField.value.trim()) {
+    who.textContent = "stranger";
+    return;
+  }
+  const answer = await post({ query: "{ viewer { role user { username } } }" }).catch(() => null);
+  const viewer = answer?.data?.viewer;
+  who.textContent = viewer ? viewer.user.username + (viewer.role === "ADMIN" ? " (admin)" : "") : "token not good";
+}
+
+function setToken(token) {
+  tokenField.value = token;
+  sessionStorage.setItem("token", token);
+  // The next subscription opens a socket for whoever is signed in now.
+  socket?.dispose();
+  socket = null;
+  showWho();
+}
+
+// An answer that hands out a session signs this page in.
+function notice(answer) {
+  for (const payload of Object.values(answer?.data ?? {})) {
+    const token = payload?.session?.accessToken;
+    if (token) setToken(token);
+  }
+  return answer;
+}
+
+function isSubscription(query, operationName) {
+  const name = operationName ? `\\s+${operationName}\\b` : "";
+  return new RegExp(`(^|[}\\s])subscription${name}[\\s({@]`).test(query.replace(/#.*/g, ""));
+}
+
+function fetcher(given, options) {
+  const params = { ...given };
+  // Right after a change of tabs GraphiQL may still name the operation of the tab before.
+  if (params.operationName && !new RegExp(`\\b${params.operationName}\\b`).test(params.query)) {
+    delete params.operationName;
+  }
+  if (!isSubscription(params.query, params.operationName)) {
+    return post(params, options?.headers).then(notice);
+  }
+  socket ??= graphqlWs.createClient({
+    url: new URL(endpoint, location.href).href.replace(/^http/, "ws"),
+    connectionParams: bearer,
+  });
+  return socket.iterate(params);
+}
+
+const tab = (query, variables) => ({ query, variables: variables && JSON.stringify(variables, null, 2) });
+
+function tabs(drop) {
+  const dropId = drop?.id ?? "drop_..";
+  const size = drop?.sizes.find((one) => one.availableStock > 0)?.size ?? "US 9";
+  return [
+    tab(`# 1. What is on sale. Press the button, or Ctrl-Enter.
+query Drops {
+  drops {
+    nodes {
+      id
+      name
+      status
+      price { amount currency }
+      availableStock
+      heldStock
+      soldStock
+      sizes { size availableStock }
+      activeReservations(first: 5) { totalCount nodes { user { username } size expiresAt } }
+      recentBuyers { user { username } size pairNumber purchasedAt }
+    }
+  }
+}
+`),
+    tab(`# 2. Sign up. The token goes into the field at the top by itself. With demo data you can sign in instead.
+mutation SignUp($input: SignupInput!) {
+  signup(input: $input) {
+    session { accessToken accessTokenExpiresAt refreshToken viewer { user { username } role } }
+    userErrors { code field message }
+  }
+}
+
+mutation SignIn {
+  login(input: { email: "june@sneaker-drop.example", password: "drop-day-2026" }) {
+    session { accessToken refreshToken viewer { user { username } } }
+    userErrors { code message }
+  }
+}
+`, { input: { username: `visitor-${Math.random().toString(36).slice(2, 8)}`,
+              email: `${Math.random().toString(36).slice(2)}@visitors.example`,
+              password: "a pair of my own" } }),
+    tab(`# 3. Watch the stock. Leave it running and go on in the next tab.
+subscription Watch($dropId: ID!) {
+  stockUpdated(dropId: $dropId) {
+    version
+    status
+    availableStock
+    heldStock
+    soldStock
+    sizes { size availableStock }
+    at
+  }
+}
+`, { dropId }),
+    tab(`# 4. Hold a pair for a minute. The same key again gives the same reservation.
+mutation Reserve($input: ReserveInput!) {
+  reserve(input: $input) {
+    reservation { id size pairNumber status expiresAt price { amount currency } }
+    drop { id stockVersion availableStock heldStock }
+    serverTime
+    userErrors { code field message }
+  }
+}
+`, { input: { dropId, size, idempotencyKey: crypto.randomUUID?.() ?? String(Date.now()) } }),
+    tab(`# 5. Buy what you hold: put the reservation's id into the variables.
+mutation Purchase($input: PurchaseInput!) {
+  purchase(input: $input) {
+    purchase { id size pairNumber price { amount currency } purchasedAt }
+    reservation { id status }
+    drop { id stockVersion availableStock soldStock }
+    userErrors { code message }
+  }
+}
+
+query Mine {
+  viewer { reservations(first: 5) { nodes { id status size expiresAt drop { name } } } }
+}
+`, { input: { reservationId: "res_.." } }),
+  ];
+}
+
+async function start() {
+  const query = "{ drops(first: 1, statuses: [LIVE]) { nodes { id sizes { size availableStock } } } }";
+  const answer = await post({ query }).catch(() => null);
+  ReactDOM.createRoot(document.getElementById("graphiql")).render(
+    React.createElement(GraphiQL, {
+      fetcher,
+      defaultTabs: tabs(answer?.data?.drops?.nodes[0]),
+      defaultEditorToolsVisibility: "variables",
+      shouldPersistHeaders: false,
+    }),
+  );
+}
+
+tokenField.addEventListener("change", () => setToken(tokenField.value.trim()));
+document.getElementById("sign-out").addEventListener("click", () => setToken(""));
+showWho();
+start();
