@@ -8,7 +8,7 @@ use super::{
     date_time::DateTime,
     error::ApiError,
     money::Money,
-    page::{PageInfo, page_size, place},
+    page::{PageInfo, list_cost, page_size, place},
     purchase::Purchase,
     request::request,
     reservation::ReservationConnection,
@@ -188,6 +188,7 @@ impl SneakerDrop {
     }
 
     /// Live holds, the one that lapses first at the front.
+    #[graphql(complexity = "list_cost(first, 20, child_complexity)")]
     async fn active_reservations(
         &self,
         ctx: &Context<'_>,
@@ -202,6 +203,7 @@ impl SneakerDrop {
     }
 
     /// Latest purchases, newest first. `first` is at most 50; more is BAD_USER_INPUT, here and in every list.
+    #[graphql(complexity = "list_cost(first, 3, child_complexity)")]
     async fn recent_buyers(
         &self,
         ctx: &Context<'_>,

@@ -35,10 +35,18 @@ use crate::app::App;
 /// The executable schema.
 pub type Schema = async_graphql::Schema<query::Query, mutation::Mutation, subscription::Subscription>;
 
-/// The schema without limits of its own: [`admit`] stands before it.
+/// Fields that an answer may have, lists counted at their fullest. Fifty drops with all that belongs to them have some
+/// twenty thousand; holds of drops of holds grow by fifty with each turn.
+const MOST_FIELDS: usize = 25_000;
+/// Directives on one field.
+const MOST_DIRECTIVES: usize = 8;
+
+/// The schema. It counts what a document asks for; how large the document is itself, [`admit`] has measured before.
 pub fn schema(introspection: bool) -> Schema {
     let mut builder = Schema::build(query::Query, mutation::Mutation::default(), subscription::Subscription)
-        .register_output_type::<mutation::UserError>();
+        .register_output_type::<mutation::UserError>()
+        .limit_complexity(MOST_FIELDS)
+        .limit_directives(MOST_DIRECTIVES);
     if !introspection {
         builder = builder.disable_introspection().disable_suggestions();
     }

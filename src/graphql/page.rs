@@ -40,6 +40,14 @@ pub(super) fn page_size(first: Option<i32>, default: usize) -> Result<usize, Api
         .ok_or_else(|| ApiError::BadUserInput(format!("first: {first} is not between 0 and {LARGEST_PAGE}.")))
 }
 
+/// What a list may cost: what one entry does, as often as there may be one. A `first` out of its bounds is refused
+/// later; here it counts as the most.
+pub(super) fn list_cost(first: Option<i32>, default: usize, entry: usize) -> usize {
+    let rows =
+        first.map_or(default, |first| usize::try_from(first.clamp(0, LARGEST_PAGE)).unwrap_or(default));
+    1 + rows * entry
+}
+
 /// Reads `after`.
 pub(super) fn place(after: Option<&str>) -> Result<Option<Cursor>, ApiError> {
     let malformed = || ApiError::BadUserInput("after: this is no cursor of a list.".to_owned());

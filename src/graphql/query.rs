@@ -8,7 +8,7 @@ use super::{
     drop::{DropConnection, DropStatus, SneakerDrop},
     error::ApiError,
     node::{self, Node},
-    page::{page_size, place},
+    page::{list_cost, page_size, place},
     request::request,
     viewer::Viewer,
 };
@@ -34,6 +34,7 @@ impl Query {
     }
 
     /// As `node`, for up to 50 ids: one entry for each, in their order.
+    #[graphql(complexity = "1 + ids.len().min(MOST_IDS) * child_complexity")]
     async fn nodes(
         &self,
         ctx: &Context<'_>,
@@ -52,6 +53,7 @@ impl Query {
 
     /// Active drops by default, the one that started last at the front; `reverse` turns the order, which is what a
     /// list of upcoming drops wants. A null argument means its default.
+    #[graphql(complexity = "list_cost(first, 20, child_complexity)")]
     async fn drops(
         &self,
         ctx: &Context<'_>,

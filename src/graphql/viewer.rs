@@ -4,7 +4,7 @@ use async_graphql::{Context, Enum, ID, Object};
 
 use super::{
     error::ApiError,
-    page::{page_size, place},
+    page::{list_cost, page_size, place},
     purchase::PurchaseConnection,
     request::request,
     reservation::{ReservationConnection, ReservationStatus},
@@ -59,6 +59,7 @@ impl Viewer {
     }
 
     /// Newest first.
+    #[graphql(complexity = "list_cost(first, 20, child_complexity)")]
     async fn reservations(
         &self,
         ctx: &Context<'_>,
@@ -84,6 +85,7 @@ impl Viewer {
     }
 
     /// Newest first.
+    #[graphql(complexity = "list_cost(first, 20, child_complexity)")]
     async fn purchases(
         &self,
         ctx: &Context<'_>,

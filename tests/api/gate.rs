@@ -38,6 +38,38 @@ async fn documents_that_kill_a_stock_server_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn small_documents_that_ask_for_too_much_are_refused() {
+    drive_still(async |app| {
+        let turn =
+            |inner: &str| format!("activeReservations(first: 50) {{ nodes {{ drop {{ {inner} }} }} }}");
+        let holds_of_drops_of_holds =
+            format!("{{ drops(first: 50) {{ nodes {{ {} }} }} }}", turn(&turn(&turn("id"))));
+        let many_logins: String = (0..2)
+            .map(|n| format!("a{n}: login(input: {{ email: \"a\", password: \"b\" }}) {{ __typename }} "))
+            .collect();
+        let hidden = format!("mutation {{ ...f }} fragment f on Mutation {{ {many_logins} }}");
+        let many_mutations: String = (0..11).map(|n| format!("a{n}: logout {{ endedSessions }} ")).collect();
+        let directives = "@include(if: true) ".repeat(9);
+        for query in [
+            holds_of_drops_of_holds,
+            format!("mutation {{ {many_logins} }}"),
+            hidden,
+            format!("mutation {{ {many_mutations} }}"),
+            format!("{{ serverTime {directives} }}"),
+        ] {
+            let code = app.error_code(None, &query, Value::Null).await;
+            assert_eq!(code, "GRAPHQL_VALIDATION_FAILED", "{query:.60}");
+        }
+        let by_variable =
+            "query($n: Int) { drops(first: $n) { nodes { activeReservations(first: $n) { nodes {
+            drop { activeReservations(first: $n) { nodes { id } } } } } } } }";
+        assert_eq!(app.error_code(None, by_variable, json!({ "n": 50 })).await, "GRAPHQL_VALIDATION_FAILED");
+        assert!(app.data(None, by_variable, json!({ "n": 5 })).await["drops"].is_object());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_introspection_of_graphiql_and_generators_gets_through() {
     drive_still(async |app| {
         let of_type = "kind name ".to_owned() + &"ofType { kind name ".repeat(9) + &"}".repeat(9);

@@ -44,6 +44,12 @@ async fn a_page_with_everything_takes_a_fixed_small_number_of_statements() {
         let (one, twenty) = (statements(app, 1).await, statements(app, 20).await);
         // Drops with sizes; live holds, their counts, buyers; people, reservations of the purchases.
         assert_eq!((one, twenty), (6, 6));
+        let most = app.data(None, EVERYTHING, json!({ "first": 50 })).await;
+        assert_eq!(
+            most["drops"]["nodes"].as_array().unwrap().len(),
+            20,
+            "the largest page is within the limits"
+        );
     })
     .await;
 }

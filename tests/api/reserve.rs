@@ -269,3 +269,26 @@ async fn ids_that_lead_nowhere_find_nothing() {
     })
     .await;
 }
+
+/// A connection that is cut in the middle of a transaction: the buyer does not learn of it, and has one pair.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_whose_connection_is_cut_is_run_again() {
+    drive(async |app| {
+        let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 5)]).await);
+        let lock = HeldLock::take(app, drop).await;
+        let cut = async {
+            app.wait_for_lock_waiters(1).await;
+            app.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            )
+            .await;
+            lock.release().await;
+        };
+        let (payload, ()) = tokio::join!(app.reserve(&buyer, drop, None, None), cut);
+        assert_eq!(codes(&payload), [] as [&str; 0]);
+        assert_eq!(app.counts(drop).await, [4, 1, 0]);
+        assert!(app.app.metrics.stock_retries.get() > 0);
+    })
+    .await;
+}

@@ -28,6 +28,11 @@ pub struct Admitted {
 /// What to do without a good token: how to get one, or be rid of it.
 const OPEN_TO_BAD_TOKENS: [&str; 5] = ["signup", "login", "refresh", "logout", "__typename"];
 
+/// Mutations in one request.
+const MOST_MUTATIONS: usize = 10;
+/// Each of these hashes a password.
+const COSTLY: [&str; 2] = ["signup", "login"];
+
 /// Parses and measures the request.
 ///
 /// # Errors
@@ -40,15 +45,28 @@ pub fn admit(mut request: Request, credentials: &Credentials) -> Result<Admitted
     let operation = chosen(&document, request.operation_name.as_deref())?;
     let kind = operation.ty;
     selection::measure(&document, operation)?;
-    if matches!(credentials, Credentials::Rejected) {
-        let roots = selection::root_fields(&document, operation);
-        if !roots.iter().all(|field| OPEN_TO_BAD_TOKENS.contains(field)) {
-            return Err(ApiError::Unauthenticated);
-        }
+    let roots = selection::root_fields(&document, operation);
+    if kind == OperationType::Mutation {
+        check_mutation(&roots)?;
+    }
+    let open = roots.iter().all(|field| OPEN_TO_BAD_TOKENS.contains(field));
+    if matches!(credentials, Credentials::Rejected) && !open {
+        return Err(ApiError::Unauthenticated);
     }
     check_variables(operation, &request)?;
     request.set_parsed_query(document);
     Ok(Admitted { request, kind })
+}
+
+/// A request is one try at a password, or limits on tries would count requests in vain.
+fn check_mutation(roots: &[&str]) -> Result<(), ApiError> {
+    let tries = roots.iter().filter(|field| COSTLY.contains(field)).count();
+    if roots.len() > MOST_MUTATIONS || tries > 1 {
+        return Err(ApiError::ValidationFailed(format!(
+            "A request has at most {MOST_MUTATIONS} mutations, and one sign-up or sign-in."
+        )));
+    }
+    Ok(())
 }
 
 /// A required variable that is missing is found before the first field runs: an earlier field of a mutation would

@@ -88,19 +88,19 @@ impl<'a> Scale<'a> {
     }
 }
 
-/// The names of the operation's own fields, those in its fragments included.
+/// The names of the operation's own fields, those in its fragments included, each as often as it stands there.
 pub(super) fn root_fields<'a>(
     document: &'a ExecutableDocument,
     operation: &'a OperationDefinition,
-) -> HashSet<&'a str> {
-    let mut fields = HashSet::new();
+) -> Vec<&'a str> {
+    let mut fields = Vec::new();
     let mut spread: HashSet<&str> = HashSet::new();
     let mut open = vec![&operation.selection_set.node];
     while let Some(selections) = open.pop() {
         for selection in &selections.items {
             match &selection.node {
                 Selection::Field(field) => {
-                    fields.insert(field.node.name.node.as_str());
+                    fields.push(field.node.name.node.as_str());
                 }
                 Selection::InlineFragment(fragment) => open.push(&fragment.node.selection_set.node),
                 Selection::FragmentSpread(fragment) => {
