@@ -88,6 +88,11 @@ impl Connector {
             .connect_timeout(Duration::from_secs(2))
             .tcp_user_timeout(Duration::from_secs(5));
         config.application_name("sneaker-drop");
+        // A server that vanished without a word is noticed in half a minute, not in two hours.
+        config
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(4);
         let tls = tls_config(verified.then_some(roots))?;
         Ok(Self { config, tls: MakeRustlsConnect::new(tls), requests: None })
     }

@@ -12,8 +12,8 @@ const LONGEST_DESCRIPTION: usize = 5_000;
 const LONGEST_URL: usize = 2_048;
 const LONGEST_SIZE: usize = 32;
 const MOST_SIZES: usize = 100;
-/// Each pair is a row.
-const MOST_PAIRS: i64 = 1_000_000;
+/// Each pair is a row, and all are written by one statement, which has three seconds.
+const MOST_PAIRS: i64 = 100_000;
 const LONGEST_HOLD: i32 = 24 * 60 * 60;
 const HIGHEST_LIMIT: i32 = 10_000;
 /// The size of a drop that has only one.
@@ -49,7 +49,7 @@ pub struct NewDrop {
 pub struct NewSize {
     /// 1 to 32 characters, once per drop.
     pub size: String,
-    /// Above zero; all sizes together have at most a million.
+    /// Above zero; all sizes together have at most 100,000.
     pub stock: i32,
 }
 

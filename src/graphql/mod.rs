@@ -23,6 +23,8 @@ mod subscription;
 mod user;
 mod viewer;
 
+use std::time::Duration;
+
 use async_graphql::{Response, SDLExportOptions};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 
@@ -38,6 +40,8 @@ pub type Schema = async_graphql::Schema<query::Query, mutation::Mutation, subscr
 /// Fields that an answer may have, lists counted at their fullest. Fifty drops with all that belongs to them have some
 /// twenty thousand; holds of drops of holds grow by fifty with each turn.
 const MOST_FIELDS: usize = 25_000;
+/// Nobody waits longer for an answer, whatever hangs below.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 /// Directives on one field.
 const MOST_DIRECTIVES: usize = 8;
 
@@ -62,11 +66,16 @@ pub fn sdl() -> String {
 pub async fn execute(schema: &Schema, admitted: Admitted, app: &App, credentials: Credentials) -> Response {
     let loads = rounds::Queue::default();
     let request = admitted.request.data(request::RequestContext::new(app, credentials, &loads));
-    error::finish(rounds::finish(loads, schema.execute(request).boxed()).await)
+    let execution = rounds::finish(loads, schema.execute(request).boxed());
+    match tokio::time::timeout(ANSWER_WITHIN, execution).await {
+        Ok(response) => error::finish(response),
+        // A stock transaction goes on in its own task; a statement that only reads is safe to leave.
+        Err(_) => ApiError::Unavailable.into_response(),
+    }
 }
 
-/// The same for any operation: a subscription has many results, the others one.
-pub fn execute_stream(
+/// Executes a subscription.
+pub fn subscribe(
     schema: &Schema,
     admitted: Admitted,
     app: &App,

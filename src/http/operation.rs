@@ -28,13 +28,21 @@ pub(super) fn start(site: &Site, credentials: Credentials, admitted: Result<Admi
         Err(error) => return stream::iter([Event::Error(error.into_response().errors)]).boxed(),
     };
     let kind = admitted.kind;
-    let results =
-        graphql::execute_stream(&site.schema, admitted, &site.app, credentials).map(move |response| {
-            match was_refused(&response, kind) {
-                true => Event::Error(response.errors),
-                false => Event::Next(response),
-            }
-        });
+    let results = match kind {
+        OperationType::Subscription => {
+            graphql::subscribe(&site.schema, admitted, &site.app, credentials).boxed()
+        }
+        OperationType::Query | OperationType::Mutation => {
+            let site = site.clone();
+            let executed =
+                async move { graphql::execute(&site.schema, admitted, &site.app, credentials).await };
+            stream::once(executed).boxed()
+        }
+    };
+    let results = results.map(move |response| match was_refused(&response, kind) {
+        true => Event::Error(response.errors),
+        false => Event::Next(response),
+    });
     // An error is the last word of its operation.
     results.chain(stream::iter([Event::Complete])).boxed()
 }

@@ -37,7 +37,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3);
 const RETRY_FOR: Duration = Duration::from_secs(3);
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 /// A transaction that PostgreSQL's own limits did not end by then has a hung or vanished server under it.
-const WATCHDOG: Duration = Duration::from_secs(4);
+const WATCHDOG: Duration = Duration::from_millis(3_500);
 /// Nobody waits for an answer longer than this, whatever happens below.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 /// A queue with nothing to do and no deadline to wait for goes away.

@@ -36,6 +36,9 @@ async fn an_administrator_creates_a_drop_with_its_opening_stock() {
         let in_order = json!([{ "size": "US 10", "totalStock": 2 }, { "size": "US 9", "totalStock": 3 }]);
         assert_eq!(drop["sizes"], in_order);
         assert_eq!(drop["startsAt"], drop["createdAt"]);
+        let largest =
+            create(app, &admin.token, json!({ "name": "All", "price": price, "stock": 100_000 })).await;
+        assert_eq!(largest["drop"]["availableStock"], 100_000);
         let single = create(app, &admin.token, json!({ "name": "One", "price": price, "stock": 7 })).await;
         assert_eq!(single["drop"]["sizes"], json!([{ "size": "ONE", "totalStock": 7 }]));
     })
