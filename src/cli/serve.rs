@@ -69,10 +69,10 @@ async fn on_database(
         graphiql: config.graphiql,
         introspection: config.introspection,
     };
-    let served = http::serve(listener, app.clone(), settings, shutdown).await;
+    http::serve(listener, app.clone(), settings, shutdown).await;
     app.stop().await;
     drop(background);
-    Ok(served?)
+    Ok(())
 }
 
 /// Ends when Ctrl-C is pressed or the process is told to end. A second signal ends the process at once.

@@ -3,6 +3,8 @@
 //! A page can send a form or plain text to any origin without asking, and follow a link by GET: that neither can
 //! carry a mutation is the defence against forged requests.
 
+use std::time::Duration;
+
 use async_graphql::{Request as GraphqlRequest, Variables, parser::types::OperationType};
 use axum::{
     body::{Body, to_bytes},
@@ -12,6 +14,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
 use super::{
     Site,
@@ -23,6 +26,9 @@ use crate::{graphql, telemetry::Outcome};
 
 /// A document may have 8 KiB; the rest is for variables.
 const LARGEST_BODY: usize = 64 * 1024;
+
+/// A client that sends a byte now and then holds a place for no longer than this.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The parameters of a request (GraphQL over HTTP, "Request Parameters").
 #[derive(Deserialize)]
@@ -127,9 +133,16 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Parameters, Malfor
     if !is_utf8_json(content_type) {
         return Err(Malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send application/json, in UTF-8."));
     }
-    let body = to_bytes(body, LARGEST_BODY).await.map_err(|_| {
-        Malformed(StatusCode::PAYLOAD_TOO_LARGE, "The body has more than 64 KiB, or broke off.")
-    })?;
+    let body = match timeout(BODY_WITHIN, to_bytes(body, LARGEST_BODY)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            return Err(Malformed(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "The body has more than 64 KiB, or broke off.",
+            ));
+        }
+        Err(_) => return Err(Malformed(StatusCode::REQUEST_TIMEOUT, "The body did not come in time.")),
+    };
     let value: Value = serde_json::from_slice(&body)
         .map_err(|_| Malformed(StatusCode::BAD_REQUEST, "The body is not JSON."))?;
     parameters(value)

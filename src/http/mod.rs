@@ -13,8 +13,6 @@ mod stream;
 
 use std::{
     future::Future,
-    io,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,6 +25,11 @@ use axum::{
     http::{Method, header},
     middleware,
     routing::{any, get},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
@@ -41,6 +44,8 @@ use crate::{
 };
 use origin::Origins;
 
+/// How long a client may take for the head of a request, and stay silent between two.
+const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long requests under way may take once the server stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(8);
 
@@ -83,15 +88,12 @@ struct Site {
 }
 
 /// Serves until `shutdown` comes, then lets requests under way finish and closes sockets. Services are not stopped.
-///
-/// # Errors
-/// The listener fails.
 pub async fn serve(
     listener: TcpListener,
     app: App,
     settings: HttpSettings,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+) {
     let (close, closing) = watch::channel(false);
     let stopping = Arc::new(AtomicBool::new(false));
     let (socket_alive, mut sockets_gone) = mpsc::channel(1);
@@ -103,32 +105,57 @@ pub async fn serve(
         closing: closing.clone(),
         app,
     };
-    let router = router(site, &settings).into_make_service_with_connect_info::<SocketAddr>();
-    let mut finished = closing;
-    let shutdown = async move {
-        shutdown.await;
-        stopping.store(true, Ordering::Relaxed);
-        close.send_replace(true);
-    };
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown);
-    let too_late = async {
-        // An error means that the server, which holds the sender, is gone.
-        if finished.wait_for(|closing| *closing).await.is_ok() {
-            tokio::time::sleep(FINISH_WITHIN).await;
-        }
-    };
-    let served = tokio::select! {
-        served = server => served,
-        () = too_late => {
-            tracing::warn!("stopping with requests under way: they took longer than {FINISH_WITHIN:?}");
-            Ok(())
-        }
-    };
+    let router = router(site, &settings);
+    let open = GracefulShutdown::new();
+    accept_until(&listener, &router, &open, shutdown).await;
+    stopping.store(true, Ordering::Relaxed);
+    close.send_replace(true);
+    drop((listener, router));
+    if tokio::time::timeout(FINISH_WITHIN, open.shutdown()).await.is_err() {
+        tracing::warn!("stopping with requests under way: they took longer than {FINISH_WITHIN:?}");
+    }
     // Upgraded connections are no longer the server's: each says goodbye for itself.
     if tokio::time::timeout(SOCKETS_CLOSE_WITHIN, sockets_gone.recv()).await.is_err() {
         tracing::warn!("stopping with sockets open: they did not close within {SOCKETS_CLOSE_WITHIN:?}");
     }
-    served
+}
+
+/// Takes connections until `shutdown` comes. `axum::serve` would do, had it a limit on how long a client may take to
+/// say what it wants.
+async fn accept_until(
+    listener: &TcpListener,
+    router: &Router,
+    open: &GracefulShutdown,
+    shutdown: impl Future<Output = ()>,
+) {
+    let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
+    tokio::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut shutdown => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of files, most likely: some close in a moment.
+                tracing::warn!(%error, "cannot take a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // An error means that the connection is gone already.
+        drop(stream.set_nodelay(true));
+        let service = TowerToHyperService::new(router.clone());
+        let connection =
+            open.watch(http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection broke");
+            }
+        });
+    }
 }
 
 fn router(site: Site, settings: &HttpSettings) -> Router {

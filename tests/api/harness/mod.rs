@@ -102,7 +102,7 @@ impl TestApp {
         let background = if background { app.start() } else { JoinSet::new() };
         let served = app.clone();
         let server = tokio::spawn(async move {
-            http::serve(listener, served, settings, async move { drop(stop.await) }).await.unwrap();
+            http::serve(listener, served, settings, async move { drop(stop.await) }).await;
         });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { app, address, database: database.to_owned(), client, shutdown, server, background }
