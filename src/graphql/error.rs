@@ -24,6 +24,8 @@ pub enum ApiError {
     ParseFailed(String),
     /// The document is refused before it is executed.
     ValidationFailed(String),
+    /// A hash of a document that is not kept: the client sends the document.
+    PersistedQueryNotFound,
     /// More was asked than can be done in time; nothing was done.
     Overloaded {
         /// When to try again.
@@ -57,6 +59,10 @@ impl ApiError {
             Self::NotFound(what) => ("NOT_FOUND", (*what).to_owned()),
             Self::ParseFailed(why) => ("GRAPHQL_PARSE_FAILED", why.clone()),
             Self::ValidationFailed(why) => ("GRAPHQL_VALIDATION_FAILED", why.clone()),
+            // Apollo's link looks for this message where it finds no code.
+            Self::PersistedQueryNotFound => {
+                ("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound".to_owned())
+            }
             Self::Overloaded { .. } => ("OVERLOADED", "Too much at once: try again in a moment.".to_owned()),
             Self::Unavailable => {
                 ("UNAVAILABLE", "The stock cannot be reached right now: try again.".to_owned())

@@ -33,12 +33,15 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// The parameters of a request (GraphQL over HTTP, "Request Parameters").
 #[derive(Deserialize)]
 pub(super) struct Parameters {
-    query: String,
+    query: Option<String>,
     #[serde(rename = "operationName")]
     operation_name: Option<String>,
     variables: Option<Map<String, Value>>,
     extensions: Option<Map<String, Value>>,
 }
+
+const NO_REQUEST: &str = "A request has a query, which is a string; operationName is a string, variables and extensions \
+                          are objects, and each of the three may be left out.";
 
 /// Why a request is none.
 struct Malformed(StatusCode, &'static str);
@@ -79,11 +82,21 @@ async fn execute(
     headers: &HeaderMap,
     method: &Method,
     accepted: Accepted,
-    parameters: Parameters,
+    mut parameters: Parameters,
 ) -> Response {
     let media_type = accepted.whole.unwrap_or(MediaType::Json);
     let credentials = credentials::from_headers(&site.app.accounts, headers);
-    let admitted = graphql::admit(parameters.into_request(), &credentials);
+    let admitted = match site.persisted.resolve(parameters.query.take(), parameters.extensions.as_ref()) {
+        Ok(Some((document, candidate))) => {
+            let admitted = graphql::admit(parameters.into_request(document), &credentials);
+            if let (Ok(admitted), Some(candidate)) = (&admitted, candidate) {
+                site.persisted.keep(candidate, &admitted.request.query);
+            }
+            admitted
+        }
+        Ok(None) => return answer::malformed(StatusCode::BAD_REQUEST, media_type, NO_REQUEST),
+        Err(error) => Err(error),
+    };
     let kind = admitted.as_ref().ok().map(|admitted| admitted.kind);
     if kind == Some(OperationType::Mutation) && method == Method::GET {
         return not_allowed(media_type, "POST", "A mutation needs POST.");
@@ -115,9 +128,14 @@ fn not_allowed(media_type: MediaType, allowed: &'static str, why: &str) -> Respo
 }
 
 impl Parameters {
-    /// The request that they describe.
-    pub(super) fn into_request(self) -> GraphqlRequest {
-        let mut request = GraphqlRequest::new(self.query);
+    /// The request for a client that sends its documents whole; `None`: it sent none.
+    pub(super) fn into_whole_request(mut self) -> Option<GraphqlRequest> {
+        let document = self.query.take()?;
+        Some(self.into_request(document))
+    }
+
+    fn into_request(self, document: String) -> GraphqlRequest {
+        let mut request = GraphqlRequest::new(document);
         // Some clients send an empty name for none.
         request.operation_name = self.operation_name.filter(|name| !name.is_empty());
         if let Some(variables) = self.variables {
@@ -171,22 +189,11 @@ fn read_query(query: &str) -> Result<Parameters, Malformed> {
 }
 
 fn parameters(value: Value) -> Result<Parameters, Malformed> {
-    let why = "A request has a query, which is a string; operationName is a string, variables and extensions are \
-               objects, and each of the three may be left out.";
     if value.is_array() {
         return Err(Malformed(
             StatusCode::BAD_REQUEST,
             "Batches are not served: send one request at a time.",
         ));
     }
-    let parameters: Parameters =
-        serde_json::from_value(value).map_err(|_| Malformed(StatusCode::BAD_REQUEST, why))?;
-    match parameters.extensions.as_ref().is_some_and(|extensions| extensions.contains_key("persistedQuery"))
-        && parameters.query.is_empty()
-    {
-        true => {
-            Err(Malformed(StatusCode::BAD_REQUEST, "Persisted queries are not served: send the document."))
-        }
-        false => Ok(parameters),
-    }
+    serde_json::from_value(value).map_err(|_| Malformed(StatusCode::BAD_REQUEST, NO_REQUEST))
 }

@@ -8,6 +8,7 @@ mod health;
 mod operation;
 mod origin;
 mod pages;
+mod persisted;
 mod socket;
 mod stream;
 
@@ -43,6 +44,7 @@ use crate::{
     graphql::{Schema, schema},
 };
 use origin::Origins;
+use persisted::Persisted;
 
 /// How long a client may take for the head of a request, and stay silent between two.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
@@ -79,6 +81,7 @@ struct Site {
     app: App,
     schema: Schema,
     origins: Origins,
+    persisted: Persisted,
     /// Set when the server begins to stop: readiness fails first.
     stopping: Arc<AtomicBool>,
     /// Tells open sockets to close.
@@ -101,6 +104,7 @@ pub async fn serve(
         socket_alive,
         schema: schema(settings.introspection),
         origins: Origins::new(&settings.cors_origins),
+        persisted: Persisted::new(),
         stopping: stopping.clone(),
         closing: closing.clone(),
         app,

@@ -76,6 +76,48 @@ async fn malformed_requests_are_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_was_sent_once_is_known_by_its_hash() {
+    drive_still(async |app| {
+        let document = "{ drops { nodes { id } } }";
+        let hash = |document: &str| {
+            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, document.as_bytes());
+            digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        let ask = async |document: Option<&str>, hash: &str, version: u32| {
+            let extensions = json!({ "persistedQuery": { "version": version, "sha256Hash": hash } });
+            let body = json!({ "query": document, "extensions": extensions });
+            let answer = app.client().post(app.url("/graphql")).json(&body).send().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+            let answer: Value = answer.json().await.unwrap();
+            answer["errors"][0]["extensions"]["code"].as_str().map(str::to_owned)
+        };
+        let unknown = Some("PERSISTED_QUERY_NOT_FOUND".to_owned());
+        assert_eq!(ask(None, &hash(document), 1).await, unknown);
+        assert_eq!(ask(Some(document), &hash(document), 1).await, None);
+        assert_eq!(ask(None, &hash(document), 1).await, None);
+        // What was refused is not kept, and nobody puts a document under another's hash.
+        assert_eq!(ask(Some("{"), &hash("{"), 1).await, Some("GRAPHQL_PARSE_FAILED".to_owned()));
+        assert_eq!(ask(None, &hash("{"), 1).await, unknown);
+        for (document, bad, version) in [
+            (Some("{ serverTime }"), hash(document), 1),
+            (None, "zz".to_owned(), 1),
+            (None, "é".repeat(32), 1),
+            (None, hash(document), 2),
+        ] {
+            assert_eq!(ask(document, &bad, version).await, Some("BAD_USER_INPUT".to_owned()));
+        }
+        let by_get = [(
+            "extensions",
+            json!({ "persistedQuery": { "version": 1, "sha256Hash": hash(document) } }).to_string(),
+        )];
+        let answer: Value =
+            app.client().get(app.url("/graphql")).query(&by_get).send().await.unwrap().json().await.unwrap();
+        assert!(answer["data"]["drops"].is_object(), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn answers_come_as_the_client_accepts_them() {
     drive_still(async |app| {
         let ask = async |accept: &str, query: &str| {

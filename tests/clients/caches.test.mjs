@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { ApolloClient, HttpLink, InMemoryCache, gql } from "@apollo/client";
+import { PersistedQueryLink } from "@apollo/client/link/persisted-queries";
 import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
 import { Client, fetchExchange, subscriptionExchange } from "@urql/core";
 import { createClient } from "graphql-ws";
@@ -46,6 +48,19 @@ test("a mutation's payload updates Apollo's normalised cache", async () => {
   assert.equal(cached.heldStock, before.heldStock + 1);
   await ask(base, CANCEL, { input: { reservationId: data.reserve.reservation.id } }, token);
   client.stop();
+});
+
+test("Apollo's persisted queries are known after the first time", async () => {
+  const sent = [];
+  const http = new HttpLink({ uri, fetch: (url, init) => (sent.push(JSON.parse(init.body)), fetch(url, init)) });
+  const persisted = new PersistedQueryLink({ sha256: (text) => createHash("sha256").update(text).digest("hex") });
+  const { id } = await liveDrop(base);
+  for (const _ of [1, 2]) {
+    const client = new ApolloClient({ link: persisted.concat(http), cache: new InMemoryCache() });
+    assert.equal((await client.query({ query: DROP, variables: { id } })).data.drop.id, id);
+    client.stop();
+  }
+  assert.deepEqual(sent.map(({ query }) => Boolean(query)), [false, true, false]);
 });
 
 for (const [name, makeLink] of [

@@ -156,7 +156,10 @@ impl Session {
                 self.send_text(protocol::error(&id, &error.into_response().errors)).await?;
             }
             ClientMessage::Subscribe { id, payload } => {
-                let admitted = graphql::admit(payload.into_request(), &self.credentials);
+                let Some(request) = payload.into_whole_request() else {
+                    return Ok(Some(Goodbye::BAD_MESSAGE));
+                };
+                let admitted = graphql::admit(request, &self.credentials);
                 let events = operation::start(&self.site, self.credentials, admitted);
                 self.operations.insert(id, events);
             }
