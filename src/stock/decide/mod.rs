@@ -4,6 +4,9 @@
 //! drop is withdrawn; pairs are reserved, in order of arrival. So a buyer's own lapsed hold never counts against
 //! the limit, and a pair that comes back in a batch can be had in it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use super::{

@@ -1,0 +1,272 @@
+//! `decide` against a model that is too slow and too plain to be wrong: it works on a list of pairs, one operation
+//! after the other, and counts everything anew each time.
+
+use std::collections::{BTreeMap, HashSet};
+
+use chrono::{DateTime, TimeDelta};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    drops::{Money, StockCount},
+    ids::{DropId, ReservationId},
+};
+
+const SIZES: [&str; 2] = ["US 9", "US 10"];
+const USERS: u128 = 4;
+const KEYS: usize = 3;
+
+fn user(number: u128) -> UserId {
+    UserId(Uuid::from_u128(number % USERS))
+}
+
+fn hold(number: usize) -> HoldId {
+    HoldId(Uuid::from_u128(1_000 + number as u128))
+}
+
+fn at(seconds: i64) -> Timestamp {
+    DateTime::from_timestamp(1_790_000_000 + seconds, 0).unwrap()
+}
+
+/// A hold that is there before the batch: its owner, size, status, key and deadline from now.
+type Given = (u128, usize, u8, usize, i64);
+
+fn look(
+    given: &[Given],
+    totals: [i32; 2],
+    limit: i32,
+    starts: i64,
+    ends: Option<i64>,
+    cancelled: bool,
+) -> Look {
+    let status = |code: u8| {
+        [
+            ReservationStatus::Active,
+            ReservationStatus::Purchased,
+            ReservationStatus::Expired,
+            ReservationStatus::Cancelled,
+        ][usize::from(code % 4)]
+    };
+    let mut keys = HashSet::new();
+    let mut known: Vec<Known> = Vec::new();
+    for (number, (owner, size, code, key, deadline)) in given.iter().enumerate() {
+        let key = format!("key {}", key % KEYS);
+        // As the database has it: one reservation for each key, and no more live ones than pairs.
+        if !keys.insert((user(*owner), key.clone())) {
+            continue;
+        }
+        let size = size % SIZES.len();
+        let live =
+            |known: &Known| known.reservation.size == SIZES[size] && known.reservation.status.is_live();
+        let full = known.iter().filter(|known| live(known)).count() as i32 >= totals[size];
+        let status =
+            if status(*code).is_live() && full { ReservationStatus::Cancelled } else { status(*code) };
+        let reservation = Reservation {
+            id: ReservationId { drop_id: DropId(Uuid::nil()), hold_id: hold(number) },
+            size: SIZES[size].to_owned(),
+            pair_number: 1,
+            user_id: user(*owner),
+            status,
+            price: Money { amount: 1, currency: "USD".to_owned() },
+            created_at: at(-100),
+            expires_at: at(*deadline),
+            closed_at: None,
+        };
+        known.push(Known { reservation, key });
+    }
+    let sizes = SIZES.iter().zip(totals).map(|(size, total)| {
+        let count = |status| {
+            let of = |known: &&Known| known.reservation.size == *size && known.reservation.status == status;
+            known.iter().filter(of).count() as i32
+        };
+        let (held, sold) = (count(ReservationStatus::Active), count(ReservationStatus::Purchased));
+        let count = StockCount { total, available: total - held - sold, held, sold };
+        SizeStock { size: (*size).to_owned(), count }
+    });
+    Look {
+        now: at(0),
+        catalogue: Catalogue {
+            name: "Runner".to_owned(),
+            description: None,
+            image_url: None,
+            price: Money { amount: 1, currency: "USD".to_owned() },
+            starts_at: at(starts),
+            ends_at: ends.map(at),
+            hold_seconds: 60,
+            purchase_limit: limit,
+            cancelled_at: cancelled.then(|| at(-1)),
+            created_at: at(-1_000),
+        },
+        sizes: sizes.collect(),
+        known,
+    }
+}
+
+/// The plain model: every reservation there ever was, as `(owner, size, key, status)`.
+struct Model<'a> {
+    look: &'a Look,
+    all: BTreeMap<HoldId, (UserId, String, String, ReservationStatus)>,
+    cancelled: bool,
+}
+
+impl Model<'_> {
+    fn count(&self, of: impl Fn(&(UserId, String, String, ReservationStatus)) -> bool) -> i32 {
+        self.all.values().filter(|one| of(one)).count() as i32
+    }
+
+    fn purchase(&mut self, user: UserId, id: HoldId) -> Option<Refusal> {
+        match self.all.get_mut(&id) {
+            Some((owner, _, _, status)) if *owner == user => match status {
+                ReservationStatus::Active | ReservationStatus::Purchased => {
+                    *status = ReservationStatus::Purchased;
+                    None
+                }
+                ReservationStatus::Expired => Some(Refusal::Purchase(PurchaseRefusal::Expired)),
+                ReservationStatus::Cancelled => Some(Refusal::Purchase(PurchaseRefusal::Cancelled)),
+            },
+            _ => Some(Refusal::Purchase(PurchaseRefusal::NotFound)),
+        }
+    }
+
+    fn cancel(&mut self, user: UserId, id: HoldId) -> Option<Refusal> {
+        match self.all.get_mut(&id) {
+            Some((owner, _, _, status)) if *owner == user => match status {
+                ReservationStatus::Active => {
+                    *status = ReservationStatus::Cancelled;
+                    None
+                }
+                ReservationStatus::Purchased => Some(Refusal::Cancel(CancelRefusal::AlreadyPurchased)),
+                _ => None,
+            },
+            _ => Some(Refusal::Cancel(CancelRefusal::NotFound)),
+        }
+    }
+
+    fn reserve(&mut self, user: UserId, id: HoldId, size: Option<&str>, key: &str) -> Option<Refusal> {
+        let refuse = |refusal| Some(Refusal::Reserve(refusal));
+        if let Some(first) = self.all.values().find(|one| one.0 == user && one.2 == key) {
+            return if Some(first.1.as_str()) == size { None } else { refuse(ReserveRefusal::KeyReused) };
+        }
+        let catalogue = &self.look.catalogue;
+        if self.cancelled {
+            return refuse(ReserveRefusal::Cancelled);
+        }
+        if catalogue.ends_at.is_some_and(|ends_at| ends_at <= self.look.now) {
+            return refuse(ReserveRefusal::Ended);
+        }
+        if catalogue.starts_at > self.look.now {
+            return refuse(ReserveRefusal::NotStarted);
+        }
+        let Some(size) = size else { return refuse(ReserveRefusal::SizeRequired) };
+        let Some(stock) = self.look.sizes.iter().find(|stock| stock.size == size) else {
+            return refuse(ReserveRefusal::UnknownSize);
+        };
+        if self.count(|one| one.0 == user && one.3.is_live()) >= catalogue.purchase_limit {
+            return refuse(ReserveRefusal::LimitReached);
+        }
+        if self.count(|one| one.1 == size && one.3 == ReservationStatus::Purchased) == stock.count.total {
+            return refuse(ReserveRefusal::SoldOut);
+        }
+        if self.count(|one| one.1 == size && one.3.is_live()) == stock.count.total {
+            return refuse(ReserveRefusal::AllHeld);
+        }
+        self.all.insert(id, (user, size.to_owned(), key.to_owned(), ReservationStatus::Active));
+        None
+    }
+}
+
+/// What the model answers, and what it has in the end.
+fn model<'a>(look: &'a Look, operations: &[Operation]) -> (Vec<Option<Refusal>>, Model<'a>) {
+    let all = look.known.iter().map(|Known { reservation, key }| {
+        let lapsed = reservation.status == ReservationStatus::Active && reservation.expires_at <= look.now;
+        let status = if lapsed { ReservationStatus::Expired } else { reservation.status };
+        (reservation.id.hold_id, (reservation.user_id, reservation.size.clone(), key.clone(), status))
+    });
+    let mut model = Model { look, all: all.collect(), cancelled: look.catalogue.cancelled_at.is_some() };
+    let mut refusals = vec![None; operations.len()];
+    for (operation, refusal) in operations.iter().zip(&mut refusals) {
+        match operation {
+            Operation::Purchase { user, hold_id } => *refusal = model.purchase(*user, *hold_id),
+            Operation::Cancel { user, hold_id } => *refusal = model.cancel(*user, *hold_id),
+            Operation::Reserve { .. } | Operation::CancelDrop => {}
+        }
+    }
+    if !model.cancelled && operations.iter().any(|operation| matches!(operation, Operation::CancelDrop)) {
+        model.cancelled = true;
+        let active = model.all.values_mut().filter(|one| one.3 == ReservationStatus::Active);
+        active.for_each(|one| one.3 = ReservationStatus::Cancelled);
+    }
+    for (operation, refusal) in operations.iter().zip(&mut refusals) {
+        if let Operation::Reserve { user, hold_id, size, key } = operation {
+            *refusal = model.reserve(*user, *hold_id, size.as_deref(), key);
+        }
+    }
+    (refusals, model)
+}
+
+fn operation() -> impl Strategy<Value = (u8, u128, usize, usize)> {
+    (0..20_u8, 0..USERS, 0..14_usize, 0..KEYS + 3)
+}
+
+fn build(operations: &[(u8, u128, usize, usize)]) -> Vec<Operation> {
+    let one = |(place, (kind, owner, number, key)): (usize, &(u8, u128, usize, usize))| {
+        let user = user(*owner);
+        match kind {
+            0..=3 => Operation::Purchase { user, hold_id: hold(*number) },
+            4..=6 => Operation::Cancel { user, hold_id: hold(*number) },
+            7 => Operation::CancelDrop,
+            _ => {
+                let size = [Some("US 9"), Some("US 10"), Some("US 9"), None, Some("US 99")][number % 5];
+                let hold_id = HoldId(Uuid::from_u128(1_000_000 + place as u128));
+                Operation::Reserve { user, hold_id, size: size.map(str::to_owned), key: format!("key {key}") }
+            }
+        }
+    };
+    operations.iter().enumerate().map(one).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn decides_as_the_model_does(
+        given in prop::collection::vec((0..USERS, 0..2_usize, 0..4_u8, 0..KEYS, -5..5_i64), 0..12),
+        totals in [1..6_i32, 1..6_i32],
+        limit in 1..4_i32,
+        starts in prop::sample::select(vec![-10, -10, -10, 0, 1]),
+        ends in prop::sample::select(vec![None, None, Some(5), Some(0)]),
+        cancelled in prop::bool::weighted(0.1),
+        operations in prop::collection::vec(operation(), 0..24),
+    ) {
+        let look = look(&given, totals, limit, starts, ends, cancelled);
+        let operations = build(&operations);
+        let plan = decide(&look, &operations);
+        let (refusals, model) = model(&look, &operations);
+        let decided: Vec<Option<Refusal>> = plan.verdicts.iter().map(|verdict| verdict.refusal).collect();
+        prop_assert_eq!(decided, refusals);
+
+        // The same reservations in the same states, each closed at most once.
+        let mut after: BTreeMap<HoldId, ReservationStatus> =
+            look.known.iter().map(|known| (known.reservation.id.hold_id, known.reservation.status)).collect();
+        for Closing { hold_id, to } in &plan.closings {
+            prop_assert_eq!(after.insert(*hold_id, *to), Some(ReservationStatus::Active));
+        }
+        for grant in &plan.grants {
+            prop_assert_eq!(after.insert(grant.hold_id, ReservationStatus::Active), None);
+        }
+        let wanted: BTreeMap<HoldId, ReservationStatus> = model.all.iter().map(|(id, one)| (*id, one.3)).collect();
+        prop_assert_eq!(after, wanted);
+        prop_assert_eq!(plan.cancels_drop, model.cancelled && !cancelled);
+
+        // Never more live reservations than pairs, never more of one buyer's new ones than allowed.
+        for stock in &look.sizes {
+            prop_assert!(model.count(|one| one.1 == stock.size && one.3.is_live()) <= stock.count.total);
+        }
+        // A deadline is not a second late: what lapses now is lapsed.
+        let lapsed = |known: &&Known| known.reservation.expires_at <= look.now + TimeDelta::zero();
+        let expired = plan.closings.iter().filter(|closing| closing.to == ReservationStatus::Expired).count();
+        let due = look.known.iter().filter(lapsed).filter(|known| known.reservation.status == ReservationStatus::Active);
+        prop_assert_eq!(expired, due.count());
+    }
+}
