@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long transactions under way are waited for when the server stops.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Everything that the API needs. Cloning is cheap and shares it.
 #[derive(Clone)]

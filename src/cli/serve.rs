@@ -23,12 +23,11 @@ pub(super) async fn serve(
     let listener = TcpListener::bind((config.host, config.port))
         .await
         .map_err(|error| format!("cannot listen on {}:{}: {error}", config.host, config.port))?;
-    let shutdown = shutdown_signal()?;
     if let Some(files) = http::raise_open_file_limit() {
         tracing::debug!(files, "open files and sockets at most");
     }
     let reached = database::Reached::reach(config, Role::Server).await?;
-    let served = on_database(config, &reached, listener, shutdown, with_demo, with_migrations).await;
+    let served = on_database(config, &reached, listener, with_demo, with_migrations).await;
     reached.leave().await?;
     served?;
     tracing::info!("stopped");
@@ -39,7 +38,6 @@ async fn on_database(
     config: &Config,
     reached: &database::Reached,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
     with_demo: bool,
     with_migrations: bool,
 ) -> Result<(), Failure> {
@@ -69,6 +67,8 @@ async fn on_database(
         graphiql: config.graphiql,
         introspection: config.introspection,
     };
+    // From here on a signal stops in order; before, it just ends the process, which has nothing under way.
+    let shutdown = shutdown_signal()?;
     http::serve(listener, app.clone(), settings, shutdown).await;
     app.stop().await;
     drop(background);

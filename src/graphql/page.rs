@@ -40,12 +40,20 @@ pub(super) fn page_size(first: Option<i32>, default: usize) -> Result<usize, Api
         .ok_or_else(|| ApiError::BadUserInput(format!("first: {first} is not between 0 and {LARGEST_PAGE}.")))
 }
 
+/// Costs are cut here: far over any limit, and a thousand of them still far from where a sum would wrap around.
+const HIGHEST_COST: usize = 1_000_000;
+
 /// What a list may cost: what one entry does, as often as there may be one. A `first` out of its bounds is refused
 /// later; here it counts as the most.
 pub(super) fn list_cost(first: Option<i32>, default: usize, entry: usize) -> usize {
     let rows =
         first.map_or(default, |first| usize::try_from(first.clamp(0, LARGEST_PAGE)).unwrap_or(default));
-    1 + rows * entry
+    entries_cost(rows, entry)
+}
+
+/// The same for a number of entries that is known.
+pub(super) fn entries_cost(rows: usize, entry: usize) -> usize {
+    rows.saturating_mul(entry).saturating_add(1).min(HIGHEST_COST)
 }
 
 /// Reads `after`.

@@ -8,7 +8,7 @@ use super::{
     drop::{DropConnection, DropStatus, SneakerDrop},
     error::ApiError,
     node::{self, Node},
-    page::{list_cost, page_size, place},
+    page::{entries_cost, list_cost, page_size, place},
     request::request,
     viewer::Viewer,
 };
@@ -34,7 +34,7 @@ impl Query {
     }
 
     /// As `node`, for up to 50 ids: one entry for each, in their order.
-    #[graphql(complexity = "1 + ids.len().min(MOST_IDS) * child_complexity")]
+    #[graphql(complexity = "entries_cost(ids.len().min(MOST_IDS), child_complexity)")]
     async fn nodes(
         &self,
         ctx: &Context<'_>,

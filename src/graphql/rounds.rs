@@ -59,14 +59,17 @@ impl Rounds {
         mut execution: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         loop {
+            // The execution is polled whatever runs: a resolver whose own statement is answered must let go of its
+            // connection, or the loads would wait for it.
+            if let Poll::Ready(done) = execution(cx) {
+                return Poll::Ready(done);
+            }
+            // What it asks for meanwhile waits for the round to end.
             if self.running.is_empty() {
-                if let Poll::Ready(done) = execution(cx) {
-                    return Poll::Ready(done);
-                }
                 self.running.extend(self.queue.take());
-                if self.running.is_empty() {
-                    return Poll::Pending;
-                }
+            }
+            if self.running.is_empty() {
+                return Poll::Pending;
             }
             while let Poll::Ready(Some(())) = self.running.poll_next_unpin(cx) {}
             if !self.running.is_empty() {

@@ -50,8 +50,12 @@ pub(super) fn malformed(status: StatusCode, media_type: MediaType, why: &str) ->
 
 fn refused_status(response: &GraphqlResponse) -> StatusCode {
     let code = response.errors.first().and_then(|error| error.extensions.as_ref()?.get("code"));
-    match code {
-        Some(Value::String(code)) if code == "UNAUTHENTICATED" => StatusCode::UNAUTHORIZED,
+    let Some(Value::String(code)) = code else { return StatusCode::BAD_REQUEST };
+    match code.as_str() {
+        "UNAUTHENTICATED" => StatusCode::UNAUTHORIZED,
+        // Not the client's mistake, and worth another try.
+        "UNAVAILABLE" | "OVERLOADED" => StatusCode::SERVICE_UNAVAILABLE,
+        "INTERNAL_SERVER_ERROR" => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     }
 }

@@ -49,7 +49,9 @@ struct Malformed(StatusCode, &'static str);
 /// Takes what comes to `/graphql`.
 pub(super) async fn serve(State(site): State<Site>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    if parts.headers.contains_key(header::UPGRADE) {
+    // Other upgrades, such as Java's to HTTP/2, are offers that may be ignored (RFC 9110, section 7.8).
+    let upgrade = parts.headers.get(header::UPGRADE);
+    if upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")) {
         return match WebSocketUpgrade::from_request_parts(&mut parts, &site).await {
             Ok(upgrade) => socket::open(site, &parts.headers, upgrade),
             Err(rejection) => rejection.into_response(),

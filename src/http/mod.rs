@@ -48,8 +48,10 @@ use persisted::Persisted;
 
 /// How long a client may take for the head of a request, and stay silent between two.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+/// For this long after readiness began to fail new requests are still taken.
+const NOTICE: Duration = Duration::from_millis(200);
 /// How long requests under way may take once the server stops.
-const FINISH_WITHIN: Duration = Duration::from_secs(8);
+const FINISH_WITHIN: Duration = Duration::from_secs(6);
 
 /// How long sockets may take to close after that.
 const SOCKETS_CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -111,8 +113,12 @@ pub async fn serve(
     };
     let router = router(site, &settings);
     let open = GracefulShutdown::new();
-    accept_until(&listener, &router, &open, shutdown).await;
-    stopping.store(true, Ordering::Relaxed);
+    let notice = async move {
+        shutdown.await;
+        stopping.store(true, Ordering::Relaxed);
+        tokio::time::sleep(NOTICE).await;
+    };
+    accept_until(&listener, &router, &open, notice).await;
     close.send_replace(true);
     drop((listener, router));
     if tokio::time::timeout(FINISH_WITHIN, open.shutdown()).await.is_err() {

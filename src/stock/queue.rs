@@ -239,13 +239,17 @@ impl Queue {
     /// COMMIT means unknown, not failed: the same batch again waits for the old backend's lock and then finds by
     /// key and id what was done.
     async fn settle(&self, operations: &[Operation], arrived: Instant) -> Result<Option<Done>, DbError> {
+        let mut unknown = false;
         loop {
             let error = match self.try_once(operations).await {
-                Err(error @ DbError::Unavailable(_)) => error,
-                definite => return definite,
+                Ok(done) => return Ok(done),
+                // Nothing was done, and nothing before it may have been.
+                Err(error) if !unknown && !matches!(error, DbError::Unavailable(_)) => return Err(error),
+                Err(error) => error,
             };
+            unknown = true;
             if arrived.elapsed() > RETRY_FOR {
-                return Err(error);
+                return Err(DbError::Unavailable(format!("the outcome is unknown: {error}")));
             }
             self.all.metrics.stock_retries.inc();
             tokio::time::sleep(BETWEEN_TRIES).await;

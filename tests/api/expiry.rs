@@ -9,7 +9,7 @@ use crate::harness::{codes, drive, drive_still, global};
 async fn a_lapsed_hold_comes_back_by_itself_at_its_deadline() {
     drive(async |app| {
         let (buyer, drop) =
-            (app.buyer().await, app.drop_like(&[("ONE", 1)], |drop| drop.hold_seconds = 1).await);
+            (app.buyer().await, app.drop_like(&[("ONE", 1)], |drop| drop.hold_seconds = 2).await);
         app.hold(&buyer, drop, "ONE").await;
         let updates = app.app.feed.watch_drop(drop).await.unwrap().unwrap();
         let versions: Vec<_> =

@@ -96,7 +96,8 @@ async fn a_change_through_another_server_is_seen() {
 async fn the_clock_alone_changes_the_status() {
     drive(async |app| {
         let now = Utc::now();
-        let second = TimeDelta::milliseconds(600);
+        // Long enough to make the drop and watch it on a busy machine.
+        let second = TimeDelta::milliseconds(1_500);
         let drop = app
             .drop_like(&[("ONE", 1)], |drop| {
                 drop.starts_at = Some(now + second);

@@ -49,11 +49,26 @@ async fn small_documents_that_ask_for_too_much_are_refused() {
             .collect();
         let hidden = format!("mutation {{ ...f }} fragment f on Mutation {{ {many_logins} }}");
         let many_mutations: String = (0..11).map(|n| format!("a{n}: logout {{ endedSessions }} ")).collect();
+        let spread_again = "fragment f on Mutation { login(input: { email: \"a\", password: \"b\" }) { __typename } } \
+                            mutation { ...f ...f }";
+        // Ten factors of fifty and more: more than a 64-bit sum can hold.
+        let buyers = |inner: &str| format!("recentBuyers(first: 50) {{ drop {{ {inner} }} }}");
+        let overflows = (0..10).fold("id ".repeat(190), |inner, _| buyers(&inner));
+        let not_chosen = format!(
+            "query A {{ __typename }} query B {{ {} }} fragment f on Query {{ {} }}",
+            "...f".repeat(300),
+            "serverTime ".repeat(300)
+        );
+        let of_nothing = "{ ...f0 } ".to_owned()
+            + &(0..20).map(|n| format!("fragment f{n} on Query {{ ...f{} ...f{} }} ", n + 1, n + 1)).collect::<String>();
         let directives = "@include(if: true) ".repeat(9);
         for query in [
             holds_of_drops_of_holds,
             format!("mutation {{ {many_logins} }}"),
             hidden,
+            spread_again.to_owned(),
+            format!("{{ drops(first: 50) {{ nodes {{ {overflows} }} }} }}"),
+            of_nothing,
             format!("mutation {{ {many_mutations} }}"),
             format!("{{ serverTime {directives} }}"),
         ] {

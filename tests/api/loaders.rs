@@ -116,3 +116,17 @@ async fn a_null_argument_means_its_default_and_a_wild_one_is_refused() {
     })
     .await;
 }
+
+/// Resolvers and loads share the pool: neither may keep a connection while it waits for the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_requests_than_connections_do_not_wait_for_each_other() {
+    drive_still(async |app| {
+        let id = global(app.drop(&[("ONE", 1)]).await);
+        let times: String = (0..16).map(|n| format!("t{n}: serverTime ")).collect();
+        let query = format!("query($id: ID!) {{ {times} drop(id: $id) {{ name }} viewer {{ email }} }}");
+        let asked = (0..16).map(|_| app.data(None, &query, json!({ "id": id })));
+        let answers = crate::harness::at_once(asked).await;
+        assert!(answers.iter().all(|answer| answer["drop"]["name"] == "Runner"));
+    })
+    .await;
+}

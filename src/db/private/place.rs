@@ -6,7 +6,7 @@
 use std::{
     fs,
     os::unix::{
-        fs::{DirBuilderExt as _, PermissionsExt as _, chown},
+        fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown},
         process::CommandExt as _,
     },
     path::{Path, PathBuf},
@@ -45,7 +45,7 @@ pub(super) struct Place {
 
 /// Makes the folders for the PostgreSQL of `data_dir`.
 pub(super) fn prepare(data_dir: &Path) -> Result<Place, PrivateError> {
-    make_dir(data_dir, None)?;
+    make_dir(data_dir)?;
     let data_dir = fs::canonicalize(data_dir).map_err(|error| PrivateError::io(data_dir, error))?;
     let identity = identity()?;
     let mark = ids::base64(digest::digest(&digest::SHA256, data_dir.as_os_str().as_encoded_bytes()).as_ref());
@@ -55,7 +55,7 @@ pub(super) fn prepare(data_dir: &Path) -> Result<Place, PrivateError> {
         && !can_enter(&data_dir, user)
     {
         let fallback = Path::new(FALLBACK);
-        make_dir(fallback, None)?;
+        make_dir(fallback)?;
         // Others may pass through, nobody may look: each home in it is mode 700.
         set_mode(fallback, 0o711)?;
         home = fallback.join(mark);
@@ -65,11 +65,11 @@ pub(super) fn prepare(data_dir: &Path) -> Result<Place, PrivateError> {
             data_dir.display()
         );
     }
-    make_dir(&home, identity)?;
+    make_private_dir(&home, identity)?;
     let mut socket_dir = home.clone();
     if socket_dir.as_os_str().len() + 1 + SOCKET_FILE.len() > LONGEST_SOCKET_PATH {
         socket_dir = PathBuf::from(format!("/tmp/sneaker-drop-{mark}"));
-        make_dir(&socket_dir, identity)?;
+        make_private_dir(&socket_dir, identity)?;
     }
     Ok(Place { home, socket_dir, identity })
 }
@@ -105,28 +105,39 @@ fn can_enter(dir: &Path, user: Identity) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Makes a folder of mode 700 where there is none, and gives it to `owner`. A folder that is there already must be
-/// that owner's: in a shared place such as `/tmp` anybody could have put it there.
-fn make_dir(path: &Path, owner: Option<Identity>) -> Result<(), PrivateError> {
-    use std::os::unix::fs::MetadataExt as _;
-
-    let io = |error| PrivateError::io(path, error);
-    if !path.exists() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
-        if let Some(user) = owner {
-            chown(path, Some(user.uid), Some(user.gid)).map_err(io)?;
-        } else if Uid::effective().is_root() {
-            // The user postgres has to pass through to its own folder below.
-            set_mode(path, 0o711)?;
-        }
+/// Makes a folder where there is none.
+fn make_dir(path: &Path) -> Result<(), PrivateError> {
+    if path.exists() {
         return Ok(());
     }
-    let found = fs::symlink_metadata(path).map_err(io)?.uid();
-    match owner {
-        Some(user) if user.uid != found => {
-            Err(PrivateError::Failed(format!("{} belongs to another user than postgres", path.display())))
+    let io = |error| PrivateError::io(path, error);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+    // The user postgres has to pass through to its own folder below.
+    if Uid::effective().is_root() { set_mode(path, 0o711) } else { Ok(()) }
+}
+
+/// Makes a folder of mode 700 that is `owner`'s, or ours. One that is there must be so already: in a shared place such
+/// as `/tmp` anybody could have put it there, and would be asked for the data instead of PostgreSQL.
+fn make_private_dir(path: &Path, owner: Option<Identity>) -> Result<(), PrivateError> {
+    let io = |error| PrivateError::io(path, error);
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => {
+            if let Some(user) = owner {
+                chown(path, Some(user.uid), Some(user.gid)).map_err(io)?;
+            }
+            return Ok(());
         }
-        _ => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(io(error)),
+    }
+    let found = fs::symlink_metadata(path).map_err(io)?;
+    let owner = owner.map_or_else(|| Uid::effective().as_raw(), |user| user.uid);
+    match found.is_dir() && found.uid() == owner && found.mode() & 0o077 == 0 {
+        true => Ok(()),
+        false => Err(PrivateError::Failed(format!(
+            "{} is not a folder that belongs to user {owner} alone: remove it",
+            path.display()
+        ))),
     }
 }
 

@@ -44,7 +44,7 @@ pub fn admit(mut request: Request, credentials: &Credentials) -> Result<Admitted
     let document = parse_query(&request.query).map_err(|error| ApiError::ParseFailed(error.to_string()))?;
     let operation = chosen(&document, request.operation_name.as_deref())?;
     let kind = operation.ty;
-    selection::measure(&document, operation)?;
+    selection::measure(&document)?;
     let roots = selection::root_fields(&document, operation);
     if kind == OperationType::Mutation {
         check_mutation(&roots)?;

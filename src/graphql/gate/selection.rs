@@ -6,10 +6,10 @@ use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, Sele
 
 use crate::graphql::error::ApiError;
 
-/// Fields and inline fragments after expansion. Introspection has some 150.
+/// Fields, inline fragments and spreads after expansion. Introspection has some 150.
 const MOST_NODES: u64 = 1_000;
-/// Levels of selection after expansion. Introspection has 13.
-const DEEPEST_SELECTION: u64 = 20;
+/// Levels of selection after expansion, spreads among them. Introspection has 17.
+const DEEPEST_SELECTION: u64 = 24;
 
 /// The size of a selection after expansion.
 #[derive(Clone, Copy, Default)]
@@ -18,18 +18,17 @@ struct Size {
     depth: u64,
 }
 
-/// Refuses an operation that grows too large, and fragments that contain themselves.
-pub(super) fn measure(
-    document: &ExecutableDocument,
-    operation: &OperationDefinition,
-) -> Result<(), ApiError> {
+/// Refuses a document that grows too large, and fragments that contain themselves. The validator walks all of it, so
+/// all of it counts: operations that are not chosen and fragments that nobody uses as well.
+pub(super) fn measure(document: &ExecutableDocument) -> Result<(), ApiError> {
     let mut scale = Scale { document, known: HashMap::new(), open: HashSet::new() };
-    let mut size = scale.weigh(&operation.selection_set.node)?;
-    // The validator walks the fragments that no operation uses as well.
-    for fragment in document.fragments.values() {
-        let unused = scale.weigh(&fragment.node.selection_set.node)?;
-        size.nodes = size.nodes.max(unused.nodes);
-        size.depth = size.depth.max(unused.depth);
+    let operations = document.operations.iter().map(|(_, operation)| &operation.node.selection_set.node);
+    let fragments = document.fragments.values().map(|fragment| &fragment.node.selection_set.node);
+    let mut size = Size::default();
+    for selections in operations.chain(fragments) {
+        let part = scale.weigh(selections)?;
+        size.nodes = size.nodes.saturating_add(part.nodes);
+        size.depth = size.depth.max(part.depth);
     }
     if size.nodes > MOST_NODES {
         return refuse(format!(
@@ -59,15 +58,14 @@ impl<'a> Scale<'a> {
     fn weigh(&mut self, selections: &'a SelectionSet) -> Result<Size, ApiError> {
         let mut sum = Size::default();
         for selection in &selections.items {
-            let (size, own) = match &selection.node {
-                Selection::Field(field) => (self.weigh(&field.node.selection_set.node)?, 1),
-                Selection::InlineFragment(fragment) => (self.weigh(&fragment.node.selection_set.node)?, 1),
-                Selection::FragmentSpread(spread) => {
-                    (self.weigh_fragment(&spread.node.fragment_name.node)?, 0)
-                }
+            let size = match &selection.node {
+                Selection::Field(field) => self.weigh(&field.node.selection_set.node)?,
+                Selection::InlineFragment(fragment) => self.weigh(&fragment.node.selection_set.node)?,
+                Selection::FragmentSpread(spread) => self.weigh_fragment(&spread.node.fragment_name.node)?,
             };
-            sum.nodes = sum.nodes.saturating_add(size.nodes).saturating_add(own);
-            sum.depth = sum.depth.max(size.depth.saturating_add(own));
+            // A spread counts itself: one of a fragment that is not there is walked like any other.
+            sum.nodes = sum.nodes.saturating_add(size.nodes).saturating_add(1);
+            sum.depth = sum.depth.max(size.depth.saturating_add(1));
         }
         Ok(sum)
     }
@@ -88,26 +86,22 @@ impl<'a> Scale<'a> {
     }
 }
 
-/// The names of the operation's own fields, those in its fragments included, each as often as it stands there.
+/// The names of the operation's own fields, as often as they are executed: a fragment that is spread twice counts
+/// twice. Only for a document that was measured, which bounds this.
 pub(super) fn root_fields<'a>(
     document: &'a ExecutableDocument,
     operation: &'a OperationDefinition,
 ) -> Vec<&'a str> {
     let mut fields = Vec::new();
-    let mut spread: HashSet<&str> = HashSet::new();
     let mut open = vec![&operation.selection_set.node];
     while let Some(selections) = open.pop() {
         for selection in &selections.items {
             match &selection.node {
-                Selection::Field(field) => {
-                    fields.push(field.node.name.node.as_str());
-                }
+                Selection::Field(field) => fields.push(field.node.name.node.as_str()),
                 Selection::InlineFragment(fragment) => open.push(&fragment.node.selection_set.node),
-                Selection::FragmentSpread(fragment) => {
-                    let name = fragment.node.fragment_name.node.as_str();
-                    if spread.insert(name) {
-                        open.extend(document.fragments.get(name).map(|it| &it.node.selection_set.node));
-                    }
+                Selection::FragmentSpread(spread) => {
+                    let fragment = document.fragments.get(&spread.node.fragment_name.node);
+                    open.extend(fragment.map(|fragment| &fragment.node.selection_set.node));
                 }
             }
         }

@@ -47,13 +47,14 @@ fn token(rest: &str, first: char) -> (usize, bool) {
         '#' => (until(|c| matches!(c, '\n' | '\r')), false),
         '"' => (string_length(rest), true),
         c if c.is_whitespace() || matches!(c, ',' | '\u{feff}') => (c.len_utf8(), false),
+        '.' if rest.starts_with("...") => (3, true),
         c if is_word(c) => (until(|c| !is_word(c)), true),
         c => (c.len_utf8(), true),
     }
 }
 
 fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+')
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+')
 }
 
 fn string_length(rest: &str) -> usize {
