@@ -73,7 +73,7 @@ impl App {
     /// # Errors
     /// Why not.
     pub async fn check_ready(&self) -> Result<(), DbError> {
-        match db::pending_migrations(&mut self.db.connection().await?).await? {
+        match self.db.run(async |connection| db::pending_migrations(connection).await).await? {
             0 => Ok(()),
             pending => Err(DbError::Unavailable(format!("{pending} migrations have not run"))),
         }

@@ -126,11 +126,15 @@ impl Accounts {
     ) -> Result<SessionTokens, AccountError<Vec<SignupRefusal>>> {
         let new = rules::check_signup(username, email, password).map_err(AccountError::Refused)?;
         let hash = self.passwords.hash(new.password.clone()).await?;
-        let mut connection = self.db.connection().await?;
         let user_id = UserId::new();
         let opening = self.opening_session();
-        let made =
-            queries::insert_user_with_session(&mut connection, user_id, &new, &hash, &opening.row).await;
+        let row = &opening.row;
+        let made = self
+            .db
+            .run(async |connection| {
+                queries::insert_user_with_session(connection, user_id, &new, &hash, row).await
+            })
+            .await;
         match made {
             Ok(times) => Ok(self.tokens_for(user_id, opening, times)),
             Err(error) if error.violates("users_username_key") => {
@@ -154,15 +158,17 @@ impl Accounts {
         password: &str,
     ) -> Result<Option<SessionTokens>, AccountError<()>> {
         let email = rules::normal_email(email);
-        let mut connection = self.db.connection().await?;
-        let found = queries::find_credentials(&mut connection, &email).await?;
         // The connection goes back before the slow part.
-        drop(connection);
+        let found =
+            self.db.run(async |connection| queries::find_credentials(connection, &email).await).await?;
         let (user_id, hash) = found.map_or((None, None), |(id, hash)| (Some(id), Some(hash)));
         let right = self.passwords.verify(rules::normal_password(password), hash).await?;
         let Some(user_id) = user_id.filter(|_| right) else { return Ok(None) };
         let opening = self.opening_session();
-        let times = queries::insert_session(&mut self.db.connection().await?, user_id, &opening.row).await?;
+        let times = self
+            .db
+            .run(async |connection| queries::insert_session(connection, user_id, &opening.row).await)
+            .await?;
         Ok(Some(self.tokens_for(user_id, opening, times)))
     }
 
@@ -189,7 +195,7 @@ impl Accounts {
     /// # Errors
     /// The database.
     pub async fn find_person(&self, id: UserId) -> Result<Option<Person>, DbError> {
-        queries::find_person(&mut self.db.connection().await?, id).await
+        self.db.run(async |connection| queries::find_person(connection, id).await).await
     }
 
     /// What everyone may see of these people; unknown ids are left out.
@@ -197,7 +203,7 @@ impl Accounts {
     /// # Errors
     /// The database.
     pub async fn list_public(&self, ids: &[UserId]) -> Result<Vec<PublicPerson>, DbError> {
-        queries::list_public(&mut self.db.connection().await?, ids).await
+        self.db.run(async |connection| queries::list_public(connection, ids).await).await
     }
 
     /// Gives or takes a role. All sessions of the person end with it, so that no token outlives the role it was
@@ -206,7 +212,7 @@ impl Accounts {
     /// # Errors
     /// The database.
     pub async fn set_role(&self, email: &str, role: Role) -> Result<bool, DbError> {
-        let mut connection = self.db.connection().await?;
-        queries::mark_role(&mut connection, &rules::normal_email(email), role).await
+        let email = rules::normal_email(email);
+        self.db.run(async |connection| queries::mark_role(connection, &email, role).await).await
     }
 }

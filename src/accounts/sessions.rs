@@ -88,16 +88,18 @@ impl Accounts {
         let successor = self.tokens.successor(&claims.jti);
         let (presented, next) = (tokens::hash(&claims.jti), tokens::hash(&successor));
 
-        let mut connection = self.db.connection().await?;
-        let rotated =
-            queries::mark_rotated(&mut connection, session, &presented, &next, self.refresh_lifetime())
-                .await?;
+        let lifetime = self.refresh_lifetime();
+        let rotated = self
+            .db
+            .run(async |connection| {
+                queries::mark_rotated(connection, session, &presented, &next, lifetime).await
+            })
+            .await?;
         if let Some(times) = rotated {
             return Ok(self.tokens_of(user, session, successor, times));
         }
-        let Some(found) = queries::find_session(&mut connection, session).await? else {
-            return Err(refused());
-        };
+        let found = self.db.run(async |connection| queries::find_session(connection, session).await).await?;
+        let Some(found) = found else { return Err(refused()) };
         if found.ended || found.now >= found.times.until {
             return Err(refused());
         }
@@ -106,7 +108,10 @@ impl Accounts {
             return Ok(self.tokens_of(user, session, successor, found.times));
         }
         tracing::warn!(%user, %session, "a used refresh token was shown again: its session ends");
-        let ended = queries::mark_ended(&mut connection, session, "token_reused").await?;
+        let ended = self
+            .db
+            .run(async |connection| queries::mark_ended(connection, session, "token_reused").await)
+            .await?;
         self.ended.remember(ended);
         Err(refused())
     }
@@ -130,13 +135,13 @@ impl Accounts {
             // A refresh token that is not ours names no session: nothing ends, and nobody learns why.
             return Ok(refresh_token.map(|_| 0));
         };
-        let mut connection = self.db.connection().await?;
-        let ended = match everywhere {
-            true => {
-                queries::mark_all_ended(&mut connection, named.user_id, named.session_id, "logout").await?
-            }
-            false => queries::mark_ended(&mut connection, named.session_id, "logout").await?,
-        };
+        let ended = self
+            .db
+            .run(async |connection| match everywhere {
+                true => queries::mark_all_ended(connection, named.user_id, named.session_id, "logout").await,
+                false => queries::mark_ended(connection, named.session_id, "logout").await,
+            })
+            .await?;
         let count = ended.len();
         self.ended.remember(ended);
         Ok(Some(count))
@@ -159,8 +164,8 @@ impl Accounts {
     pub async fn look_for_ended(&self) -> Result<(), DbError> {
         let horizon = TimeDelta::from_std(self.lifetimes.access).unwrap_or(TimeDelta::MAX) + tokens::LEEWAY;
         let since = self.ended.seen_until().map(|seen| seen - OVERLAP);
-        let mut connection = self.db.connection().await?;
-        let (now, ended) = queries::list_ended(&mut connection, since, horizon).await?;
+        let (now, ended) =
+            self.db.run(async |connection| queries::list_ended(connection, since, horizon).await).await?;
         self.ended.learn(now, ended, horizon);
         Ok(())
     }

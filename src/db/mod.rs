@@ -39,6 +39,9 @@ const POOL_WAIT: Duration = Duration::from_secs(2);
 /// How long a new connection may take, sign-in to PostgreSQL included.
 const CONNECT_WAIT: Duration = Duration::from_secs(3);
 
+/// An answer that is not there by then does not come.
+const ANSWER_WITHIN: Duration = Duration::from_millis(3_200);
+
 /// The pool of connections. Cloning is cheap and shares it.
 #[derive(Clone)]
 pub struct Database {
@@ -78,6 +81,25 @@ impl Database {
     /// `Overloaded` when none came free in time, `Unavailable` when PostgreSQL cannot be reached.
     pub async fn connection(&self) -> Result<Connection, DbError> {
         Ok(self.pool.get().await?)
+    }
+
+    /// Runs statements that need no transaction on a connection out of the pool. PostgreSQL ends a statement after
+    /// three seconds; where it does not even do that, the connection is closed and never used again.
+    ///
+    /// # Errors
+    /// Those of [`connection`](Self::connection) and of the statements, and `Unavailable` when no answer comes.
+    pub async fn run<T>(
+        &self,
+        statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
+    ) -> Result<T, DbError> {
+        let mut connection = self.connection().await?;
+        match tokio::time::timeout(ANSWER_WITHIN, statements(&mut connection)).await {
+            Ok(done) => done,
+            Err(_) => {
+                Self::discard(connection);
+                Err(DbError::Unavailable("no answer in time".to_owned()))
+            }
+        }
     }
 
     /// Takes a connection whose state nobody knows out of the pool and closes it.

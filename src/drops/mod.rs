@@ -58,13 +58,11 @@ impl Drops {
     /// Every wrong field at once, or the database.
     pub async fn create(&self, new: NewDrop) -> Result<DropState, CreateError> {
         let checked = rules::check(new).map_err(CreateError::Refused)?;
-        let mut connection = self.db.connection().await?;
         let id = DropId::new();
-        if !queries::insert_drop(&mut connection, id, checked).await? {
+        if !self.db.run(async |connection| queries::insert_drop(connection, id, checked).await).await? {
             return Err(CreateError::Refused(vec![CreateRefusal::ends_too_early()]));
         }
-        let made = queries::list_by_ids(&mut connection, &[id]).await?;
-        made.into_iter().next().ok_or_else(|| DbError::Unexpected("a drop vanished".to_owned()).into())
+        self.find(id).await?.ok_or_else(|| DbError::Unexpected("a drop vanished".to_owned()).into())
     }
 
     /// The drop, if there is one.
@@ -80,7 +78,7 @@ impl Drops {
     /// # Errors
     /// The database.
     pub async fn list_by_ids(&self, ids: &[DropId]) -> Result<Vec<DropState>, DbError> {
-        queries::list_by_ids(&mut self.db.connection().await?, ids).await
+        self.db.run(async |connection| queries::list_by_ids(connection, ids).await).await
     }
 
     /// A page of drops.
@@ -88,7 +86,7 @@ impl Drops {
     /// # Errors
     /// The database.
     pub async fn list(&self, list: &ListDrops) -> Result<Page<DropState>, DbError> {
-        let found = queries::list(&mut self.db.connection().await?, list).await?;
+        let found = self.db.run(async |connection| queries::list(connection, list).await).await?;
         Ok(Page::of(found, list.first))
     }
 
@@ -97,7 +95,7 @@ impl Drops {
     /// # Errors
     /// The database.
     pub async fn list_versions(&self, ids: &[DropId], all_open: bool) -> Result<Vec<(DropId, i32)>, DbError> {
-        queries::list_versions(&mut self.db.connection().await?, ids, all_open).await
+        self.db.run(async |connection| queries::list_versions(connection, ids, all_open).await).await
     }
 
     /// The database clock.
@@ -105,6 +103,6 @@ impl Drops {
     /// # Errors
     /// The database.
     pub async fn now(&self) -> Result<Timestamp, DbError> {
-        queries::find_now(&mut self.db.connection().await?).await
+        self.db.run(async |connection| queries::find_now(connection).await).await
     }
 }

@@ -240,7 +240,8 @@ impl Stock {
     ) -> Result<HashMap<PageKey, Page<Reservation>>, DbError> {
         let (drops, firsts, after_at, after_id) = columns(keys);
         let list = ListActive { drops, firsts, after_at, after_id };
-        let rows: Vec<(i64, DropId, ReservationRow)> = list.load(&mut self.db.connection().await?).await?;
+        let rows: Vec<(i64, DropId, ReservationRow)> =
+            self.db.run(async |connection| Ok(list.load(connection).await?)).await?;
         let rows = rows.into_iter().map(|(place, drop_id, row)| Ok((place, row.of_drop(drop_id)?)));
         Ok(pages(keys, rows.collect::<Result<Vec<_>, DbError>>()?.into_iter()))
     }
@@ -251,7 +252,8 @@ impl Stock {
     /// The database.
     pub async fn count_active(&self, drops: &[DropId]) -> Result<HashMap<DropId, i64>, DbError> {
         let count = CountActive { drops: drops.iter().map(|id| id.0).collect() };
-        let rows: Vec<(DropId, i64)> = count.load(&mut self.db.connection().await?).await?;
+        let rows: Vec<(DropId, i64)> =
+            self.db.run(async |connection| Ok(count.load(connection).await?)).await?;
         Ok(rows.into_iter().collect())
     }
 
@@ -265,7 +267,8 @@ impl Stock {
     ) -> Result<HashMap<PageKey, Page<Purchase>>, DbError> {
         let (drops, firsts, ..) = columns(keys);
         let list = ListNewestPurchases { drops, firsts };
-        let rows: Vec<(i64, PurchaseRow)> = list.load(&mut self.db.connection().await?).await?;
+        let rows: Vec<(i64, PurchaseRow)> =
+            self.db.run(async |connection| Ok(list.load(connection).await?)).await?;
         Ok(pages(keys, rows.into_iter().map(|(place, row)| (place, row.into()))))
     }
 
@@ -276,7 +279,8 @@ impl Stock {
     pub async fn list_reservations(&self, ids: &[ReservationId]) -> Result<Vec<Reservation>, DbError> {
         let (drops, holds) = split(ids);
         let list = ListReservationsByIds { drops, holds };
-        let rows: Vec<(DropId, ReservationRow)> = list.load(&mut self.db.connection().await?).await?;
+        let rows: Vec<(DropId, ReservationRow)> =
+            self.db.run(async |connection| Ok(list.load(connection).await?)).await?;
         rows.into_iter().map(|(drop_id, row)| row.of_drop(drop_id)).collect()
     }
 
@@ -287,7 +291,7 @@ impl Stock {
     pub async fn list_purchases(&self, ids: &[ReservationId]) -> Result<Vec<Purchase>, DbError> {
         let (drops, holds) = split(ids);
         let list = ListPurchasesByIds { drops, holds };
-        let rows: Vec<PurchaseRow> = list.load(&mut self.db.connection().await?).await?;
+        let rows: Vec<PurchaseRow> = self.db.run(async |connection| Ok(list.load(connection).await?)).await?;
         Ok(rows.into_iter().map(Purchase::from).collect())
     }
 
@@ -304,7 +308,8 @@ impl Stock {
             after_id: list.after.map(|cursor| cursor.id),
             limit: limit(list.first),
         };
-        let rows: Vec<(DropId, ReservationRow)> = statement.load(&mut self.db.connection().await?).await?;
+        let rows: Vec<(DropId, ReservationRow)> =
+            self.db.run(async |connection| Ok(statement.load(connection).await?)).await?;
         let found = rows.into_iter().map(|(drop_id, row)| row.of_drop(drop_id)).collect::<Result<_, _>>()?;
         Ok(Page::of(found, list.first))
     }
@@ -319,7 +324,7 @@ impl Stock {
             drop_id: list.drop_id.map(|id| id.0),
             statuses: status_names(list),
         };
-        Ok(count.get_result(&mut self.db.connection().await?).await?)
+        self.db.run(async |connection| Ok(count.get_result(connection).await?)).await
     }
 
     /// A page of a person's purchases, the newest first.
@@ -340,7 +345,7 @@ impl Stock {
             after_id: after.map(|cursor| cursor.id),
             limit: limit(first),
         };
-        let rows: Vec<PurchaseRow> = list.load(&mut self.db.connection().await?).await?;
+        let rows: Vec<PurchaseRow> = self.db.run(async |connection| Ok(list.load(connection).await?)).await?;
         Ok(Page::of(rows.into_iter().map(Purchase::from).collect(), first))
     }
 }

@@ -139,7 +139,8 @@ impl Stock {
     /// # Errors
     /// The database.
     pub async fn look_for_deadlines(&self) -> Result<(), DbError> {
-        let (now, deadlines) = queries::list_deadlines(&mut *self.db.connection().await?).await?;
+        let (now, deadlines) =
+            self.db.run(async |connection| queries::list_deadlines(connection).await).await?;
         let reading = ClockReading::arrived_now(now);
         for (drop_id, deadline) in deadlines {
             self.queues.expect_deadline(drop_id, reading.moment_of(deadline));

@@ -75,6 +75,10 @@ async fn small_documents_that_ask_for_too_much_are_refused() {
             let code = app.error_code(None, &query, Value::Null).await;
             assert_eq!(code, "GRAPHQL_VALIDATION_FAILED", "{query:.60}");
         }
+        let body = json!({ "query": not_chosen, "operationName": "A" });
+        let answer = app.client().post(app.url("/graphql")).json(&body).send().await.unwrap();
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!(answer["errors"][0]["extensions"]["code"], "GRAPHQL_VALIDATION_FAILED", "{answer}");
         let by_variable =
             "query($n: Int) { drops(first: $n) { nodes { activeReservations(first: $n) { nodes {
             drop { activeReservations(first: $n) { nodes { id } } } } } } } }";
