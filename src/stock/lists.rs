@@ -11,7 +11,10 @@ use diesel::{
 use diesel_async::RunQueryDsl as _;
 use uuid::Uuid;
 
-use super::{Purchase, Reservation, ReservationStatus, Stock, queries::ReservationRow};
+use super::{
+    Purchase, Reservation, ReservationStatus, Stock,
+    queries::{ReservationRow, ReservationTypes},
+};
 use crate::{
     clock::Timestamp,
     db::{DbError, statement},
@@ -69,8 +72,6 @@ macro_rules! of_person {
     };
 }
 
-type ReservationTypes =
-    (SqlUuid, Text, Integer, SqlUuid, Text, Integer, Text, Timestamptz, Timestamptz, Nullable<Timestamptz>);
 type PurchaseTypes = (SqlUuid, SqlUuid, Text, Integer, SqlUuid, Integer, Text, Timestamptz);
 
 #[derive(Queryable)]

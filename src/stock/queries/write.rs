@@ -1,206 +1,22 @@
-//! The statements of a stock transaction, in the order in which it runs them. Each has a fixed text whatever the
-//! batch's size, so that it is prepared once per connection.
+//! Write third: what a stock transaction changes.
 
 use std::collections::HashMap;
 
-use diesel::{
-    OptionalExtension as _, Queryable,
-    sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
-};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
-use tokio::try_join;
 use uuid::Uuid;
 
-use super::{
-    Reservation, ReservationStatus,
-    decide::{Closing, Grant, Known, Look},
-    operation::Operation,
-};
+use super::{ReservationRow, ReservationTypes, Result};
 use crate::{
     clock::Timestamp,
     db::{DbError, statement},
-    drops::{Catalogue, Money, SizeStock, StockCount},
-    ids::{DropId, HoldId, ReservationId, UserId},
+    drops::StockCount,
+    ids::{DropId, HoldId},
+    stock::{
+        Reservation, ReservationStatus,
+        decide::{Closing, Grant, Look},
+    },
 };
-
-type Result<T> = std::result::Result<T, DbError>;
-
-statement!(
-    LockDrop -> (
-        Integer, Text, Nullable<Text>, Nullable<Text>, Integer, Text, Timestamptz, Nullable<Timestamptz>, Integer,
-        Integer, Nullable<Timestamptz>, Timestamptz,
-    ),
-    "SELECT stock_version, name, description, image_url, price_amount, price_currency, starts_at, ends_at,
-            hold_seconds, purchase_limit, cancelled_at, created_at
-     FROM drops WHERE id = $1 FOR UPDATE",
-    { id: SqlUuid => Uuid }
-);
-
-#[derive(Queryable)]
-struct DropRow {
-    version: i32,
-    name: String,
-    description: Option<String>,
-    image_url: Option<String>,
-    price_amount: i32,
-    price_currency: String,
-    starts_at: Timestamp,
-    ends_at: Option<Timestamp>,
-    hold_seconds: i32,
-    purchase_limit: i32,
-    cancelled_at: Option<Timestamp>,
-    created_at: Timestamp,
-}
-
-/// Takes the drop's lock, which is its row.
-pub(super) async fn lock_drop(
-    connection: &mut AsyncPgConnection,
-    id: DropId,
-) -> Result<Option<(Catalogue, i32)>> {
-    let row: Option<DropRow> = LockDrop { id: id.0 }.get_result(connection).await.optional()?;
-    Ok(row.map(|row| {
-        let catalogue = Catalogue {
-            name: row.name,
-            description: row.description,
-            image_url: row.image_url,
-            price: Money { amount: row.price_amount, currency: row.price_currency },
-            starts_at: row.starts_at,
-            ends_at: row.ends_at,
-            hold_seconds: row.hold_seconds,
-            purchase_limit: row.purchase_limit,
-            cancelled_at: row.cancelled_at,
-            created_at: row.created_at,
-        };
-        (catalogue, row.version)
-    }))
-}
-
-statement!(
-    LookAtSizes -> (Timestamptz, Text, Integer, Integer, Integer, Integer, Integer),
-    "SELECT (SELECT clock_timestamp()), size, total, available, held, sold, next_pair
-     FROM drop_sizes WHERE drop_id = $1 ORDER BY position",
-    { id: SqlUuid => Uuid }
-);
-
-statement!(
-    /// What is due or, with `all_active`, every active hold. A statement that arrives after the lock was had has a
-    /// later timestamp than the lock, so nothing that is due is missed; what fell due since, `decide` leaves alone.
-    LookAtDue -> (KnownTypes, Text),
-    "SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
-            idempotency_key
-     FROM reservations
-     WHERE drop_id = $1 AND status = 'active'
-       AND expires_at <= CASE WHEN $2 THEN 'infinity' ELSE statement_timestamp() END",
-    { id: SqlUuid => Uuid, all_active: Bool => bool }
-);
-
-statement!(
-    /// The holds that the batch names, repeats, or counts against a buyer's limit.
-    LookAtNamed -> (KnownTypes, Text),
-    "SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
-            idempotency_key
-     FROM reservations
-     WHERE drop_id = $1
-       AND (id = ANY($2) OR (user_id = ANY($3) AND (status IN ('active', 'purchased') OR idempotency_key = ANY($4))))",
-    {
-        id: SqlUuid => Uuid, holds: Array<SqlUuid> => Vec<Uuid>, users: Array<SqlUuid> => Vec<Uuid>,
-        keys: Array<Text> => Vec<String>,
-    }
-);
-
-type KnownTypes =
-    (SqlUuid, Text, Integer, SqlUuid, Text, Integer, Text, Timestamptz, Timestamptz, Nullable<Timestamptz>);
-
-/// A reservation as it is stored, but for its drop.
-#[derive(Debug, Queryable)]
-pub(super) struct ReservationRow {
-    id: HoldId,
-    size: String,
-    pair_number: i32,
-    user_id: UserId,
-    status: String,
-    price_amount: i32,
-    price_currency: String,
-    created_at: Timestamp,
-    expires_at: Timestamp,
-    closed_at: Option<Timestamp>,
-}
-
-impl ReservationRow {
-    pub(super) fn of_drop(self, drop_id: DropId) -> Result<Reservation> {
-        let status = ReservationStatus::from_name(&self.status)
-            .ok_or_else(|| DbError::Unexpected(format!("unknown reservation status {:?}", self.status)))?;
-        Ok(Reservation {
-            id: ReservationId { drop_id, hold_id: self.id },
-            size: self.size,
-            pair_number: self.pair_number,
-            user_id: self.user_id,
-            status,
-            price: Money { amount: self.price_amount, currency: self.price_currency },
-            created_at: self.created_at,
-            expires_at: self.expires_at,
-            closed_at: self.closed_at,
-        })
-    }
-}
-
-/// What was seen under the lock.
-pub(super) struct Looked {
-    pub(super) now: Timestamp,
-    pub(super) sizes: Vec<SizeStock>,
-    /// By size, the lowest pair number never used.
-    pub(super) next_pairs: HashMap<String, i32>,
-    pub(super) known: Vec<Known>,
-}
-
-/// Looks at what the batch needs to know, in one round trip.
-pub(super) async fn look(
-    connection: &AsyncPgConnection,
-    id: DropId,
-    operations: &[Operation],
-) -> Result<Looked> {
-    let due =
-        LookAtDue { id: id.0, all_active: operations.iter().any(|it| matches!(it, Operation::CancelDrop)) };
-    let mut named = LookAtNamed { id: id.0, holds: Vec::new(), users: Vec::new(), keys: Vec::new() };
-    for operation in operations {
-        match operation {
-            Operation::Reserve { user, key, .. } => {
-                named.users.push(user.0);
-                named.keys.push(key.clone());
-            }
-            Operation::Purchase { hold_id, .. } | Operation::Cancel { hold_id, .. } => {
-                named.holds.push(hold_id.0)
-            }
-            Operation::CancelDrop => {}
-        }
-    }
-    type SizeRow = (Timestamp, String, i32, i32, i32, i32, i32);
-    type KnownRow = (ReservationRow, String);
-    let (mut first, mut second, mut third) = (connection, connection, connection);
-    let (sizes, due, named) = try_join!(
-        LookAtSizes { id: id.0 }.load::<SizeRow>(&mut first),
-        due.load::<KnownRow>(&mut second),
-        named.load::<KnownRow>(&mut third),
-    )?;
-    let now = sizes.as_slice().first().map(|row| row.0);
-    let now = now.ok_or_else(|| DbError::Unexpected("a drop without sizes".to_owned()))?;
-    let mut known: HashMap<HoldId, Known> = HashMap::new();
-    for (row, key) in due.into_iter().chain(named) {
-        let reservation = row.of_drop(id)?;
-        known.insert(reservation.id.hold_id, Known { reservation, key });
-    }
-    let next_pairs = sizes.iter().map(|row| (row.1.clone(), row.6)).collect();
-    let size = |(_, size, total, available, held, sold, _): SizeRow| SizeStock {
-        size,
-        count: StockCount { total, available, held, sold },
-    };
-    Ok(Looked {
-        now,
-        sizes: sizes.into_iter().map(size).collect(),
-        next_pairs,
-        known: known.into_values().collect(),
-    })
-}
 
 statement!(
     /// The guards repeat what `decide` has decided: no expiry before the deadline, no purchase from it on, and
@@ -219,7 +35,7 @@ statement!(
 );
 
 /// Closes holds; returns those that were closed.
-pub(super) async fn mark_closed(
+pub(in crate::stock) async fn mark_closed(
     connection: &mut AsyncPgConnection,
     drop_id: DropId,
     now: Timestamp,
@@ -248,7 +64,7 @@ statement!(
 );
 
 /// Books the purchases among the closings; returns how many.
-pub(super) async fn insert_purchases(
+pub(in crate::stock) async fn insert_purchases(
     connection: &mut AsyncPgConnection,
     drop_id: DropId,
     closings: &[Closing],
@@ -273,7 +89,7 @@ statement!(
 );
 
 /// Numbers that were used and are free again, the lowest first.
-pub(super) async fn list_freed_pairs(
+pub(in crate::stock) async fn list_freed_pairs(
     connection: &mut AsyncPgConnection,
     drop_id: DropId,
     size: &str,
@@ -285,13 +101,13 @@ pub(super) async fn list_freed_pairs(
 }
 
 /// A hold to be made, with its pair.
-pub(super) struct NewHold<'a> {
-    pub(super) grant: &'a Grant,
-    pub(super) pair_number: i32,
+pub(in crate::stock) struct NewHold<'a> {
+    pub(in crate::stock) grant: &'a Grant,
+    pub(in crate::stock) pair_number: i32,
 }
 
 statement!(
-    InsertHolds -> KnownTypes,
+    InsertHolds -> ReservationTypes,
     "INSERT INTO reservations (drop_id, id, size, pair_number, user_id, status, price_amount, price_currency,
                                idempotency_key, created_at, expires_at)
      SELECT $1, id, size, pair_number, user_id, 'active', $2, $3, key, $4, $4 + make_interval(secs => $5)
@@ -306,7 +122,7 @@ statement!(
 );
 
 /// Makes holds that begin now.
-pub(super) async fn insert_holds(
+pub(in crate::stock) async fn insert_holds(
     connection: &mut AsyncPgConnection,
     drop_id: DropId,
     look: &Look,
@@ -330,20 +146,20 @@ pub(super) async fn insert_holds(
 
 /// How many pairs of a size went where, as the statements before returned it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Moved {
-    pub(super) reserved: i32,
-    pub(super) purchased: i32,
-    pub(super) released: i32,
-    pub(super) expired: i32,
+pub(in crate::stock) struct Moved {
+    pub(in crate::stock) reserved: i32,
+    pub(in crate::stock) purchased: i32,
+    pub(in crate::stock) released: i32,
+    pub(in crate::stock) expired: i32,
     /// Of the reserved ones, those whose number was never used before.
-    pub(super) fresh: i32,
+    pub(in crate::stock) fresh: i32,
 }
 
 /// The drop after the batch.
-pub(super) struct Settled {
-    pub(super) version: i32,
-    pub(super) counts: HashMap<String, StockCount>,
-    pub(super) next_deadline: Option<Timestamp>,
+pub(in crate::stock) struct Settled {
+    pub(in crate::stock) version: i32,
+    pub(in crate::stock) counts: HashMap<String, StockCount>,
+    pub(in crate::stock) next_deadline: Option<Timestamp>,
 }
 
 statement!(
@@ -392,7 +208,7 @@ statement!(
 );
 
 /// Moves the counters, the version and the ledger.
-pub(super) async fn settle(
+pub(in crate::stock) async fn settle(
     connection: &mut AsyncPgConnection,
     drop_id: DropId,
     now: Timestamp,
@@ -429,38 +245,4 @@ pub(super) async fn settle(
         true => Ok(Settled { version, counts, next_deadline }),
         false => Err(DbError::Unexpected("a size vanished under the drop's lock".to_owned())),
     }
-}
-
-statement!(
-    FindDeadline -> Nullable<Timestamptz>,
-    "SELECT min(expires_at) FROM reservations WHERE drop_id = $1 AND status = 'active'",
-    { drop_id: SqlUuid => Uuid }
-);
-
-/// When the next hold of the drop lapses.
-pub(super) async fn find_deadline(
-    connection: &mut AsyncPgConnection,
-    id: DropId,
-) -> Result<Option<Timestamp>> {
-    Ok(FindDeadline { drop_id: id.0 }.get_result(connection).await?)
-}
-
-statement!(
-    ListDeadlines -> (Timestamptz, Nullable<SqlUuid>, Nullable<Timestamptz>),
-    "SELECT statement_timestamp(), next.drop_id, next.expires_at
-     FROM (SELECT) AS once
-     LEFT JOIN (
-        SELECT drop_id, min(expires_at) AS expires_at FROM reservations WHERE status = 'active' GROUP BY drop_id
-     ) AS next ON true",
-    {}
-);
-
-/// The database clock, and when the next hold of each drop lapses.
-pub(super) async fn list_deadlines(
-    connection: &mut AsyncPgConnection,
-) -> Result<(Timestamp, Vec<(DropId, Timestamp)>)> {
-    let rows: Vec<(Timestamp, Option<DropId>, Option<Timestamp>)> = ListDeadlines {}.load(connection).await?;
-    let now = rows.as_slice().first().map(|row| row.0);
-    let now = now.ok_or_else(|| DbError::Unexpected("no clock".to_owned()))?;
-    Ok((now, rows.into_iter().filter_map(|(_, drop_id, at)| Some((drop_id?, at?))).collect()))
 }

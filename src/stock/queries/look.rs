@@ -1,0 +1,161 @@
+//! Lock first, look second: what a stock transaction reads.
+
+use std::collections::HashMap;
+
+use diesel::{
+    OptionalExtension as _, Queryable,
+    sql_types::{Array, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
+use tokio::try_join;
+use uuid::Uuid;
+
+use super::{ReservationRow, ReservationTypes, Result};
+use crate::{
+    clock::Timestamp,
+    db::{DbError, statement},
+    drops::{Catalogue, Money, SizeStock, StockCount},
+    ids::{DropId, HoldId},
+    stock::{decide::Known, operation::Operation},
+};
+
+statement!(
+    LockDrop -> (
+        Integer, Text, Nullable<Text>, Nullable<Text>, Integer, Text, Timestamptz, Nullable<Timestamptz>, Integer,
+        Integer, Nullable<Timestamptz>, Timestamptz,
+    ),
+    "SELECT stock_version, name, description, image_url, price_amount, price_currency, starts_at, ends_at,
+            hold_seconds, purchase_limit, cancelled_at, created_at
+     FROM drops WHERE id = $1 FOR UPDATE",
+    { id: SqlUuid => Uuid }
+);
+
+#[derive(Queryable)]
+struct DropRow {
+    version: i32,
+    name: String,
+    description: Option<String>,
+    image_url: Option<String>,
+    price_amount: i32,
+    price_currency: String,
+    starts_at: Timestamp,
+    ends_at: Option<Timestamp>,
+    hold_seconds: i32,
+    purchase_limit: i32,
+    cancelled_at: Option<Timestamp>,
+    created_at: Timestamp,
+}
+
+/// Takes the drop's lock, which is its row.
+pub(in crate::stock) async fn lock_drop(
+    connection: &mut AsyncPgConnection,
+    id: DropId,
+) -> Result<Option<(Catalogue, i32)>> {
+    let row: Option<DropRow> = LockDrop { id: id.0 }.get_result(connection).await.optional()?;
+    Ok(row.map(|row| {
+        let catalogue = Catalogue {
+            name: row.name,
+            description: row.description,
+            image_url: row.image_url,
+            price: Money { amount: row.price_amount, currency: row.price_currency },
+            starts_at: row.starts_at,
+            ends_at: row.ends_at,
+            hold_seconds: row.hold_seconds,
+            purchase_limit: row.purchase_limit,
+            cancelled_at: row.cancelled_at,
+            created_at: row.created_at,
+        };
+        (catalogue, row.version)
+    }))
+}
+
+statement!(
+    LookAtSizes -> (Timestamptz, Text, Integer, Integer, Integer, Integer, Integer),
+    "SELECT (SELECT clock_timestamp()), size, total, available, held, sold, next_pair
+     FROM drop_sizes WHERE drop_id = $1 ORDER BY position",
+    { id: SqlUuid => Uuid }
+);
+
+statement!(
+    /// What is due or, with `all_active`, every active hold. A statement that arrives after the lock was had has a
+    /// later timestamp than the lock, so nothing that is due is missed; what fell due since, `decide` leaves alone.
+    LookAtDue -> (ReservationTypes, Text),
+    "SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
+            idempotency_key
+     FROM reservations
+     WHERE drop_id = $1 AND status = 'active'
+       AND expires_at <= CASE WHEN $2 THEN 'infinity' ELSE statement_timestamp() END",
+    { id: SqlUuid => Uuid, all_active: Bool => bool }
+);
+
+statement!(
+    /// The holds that the batch names, repeats, or counts against a buyer's limit.
+    LookAtNamed -> (ReservationTypes, Text),
+    "SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
+            idempotency_key
+     FROM reservations
+     WHERE drop_id = $1
+       AND (id = ANY($2) OR (user_id = ANY($3) AND (status IN ('active', 'purchased') OR idempotency_key = ANY($4))))",
+    {
+        id: SqlUuid => Uuid, holds: Array<SqlUuid> => Vec<Uuid>, users: Array<SqlUuid> => Vec<Uuid>,
+        keys: Array<Text> => Vec<String>,
+    }
+);
+
+/// What was seen under the lock.
+pub(in crate::stock) struct Looked {
+    pub(in crate::stock) now: Timestamp,
+    pub(in crate::stock) sizes: Vec<SizeStock>,
+    /// By size, the lowest pair number never used.
+    pub(in crate::stock) next_pairs: HashMap<String, i32>,
+    pub(in crate::stock) known: Vec<Known>,
+}
+
+/// Looks at what the batch needs to know, in one round trip.
+pub(in crate::stock) async fn look(
+    connection: &AsyncPgConnection,
+    id: DropId,
+    operations: &[Operation],
+) -> Result<Looked> {
+    let due =
+        LookAtDue { id: id.0, all_active: operations.iter().any(|it| matches!(it, Operation::CancelDrop)) };
+    let mut named = LookAtNamed { id: id.0, holds: Vec::new(), users: Vec::new(), keys: Vec::new() };
+    for operation in operations {
+        match operation {
+            Operation::Reserve { user, key, .. } => {
+                named.users.push(user.0);
+                named.keys.push(key.clone());
+            }
+            Operation::Purchase { hold_id, .. } | Operation::Cancel { hold_id, .. } => {
+                named.holds.push(hold_id.0)
+            }
+            Operation::CancelDrop => {}
+        }
+    }
+    type SizeRow = (Timestamp, String, i32, i32, i32, i32, i32);
+    type KnownRow = (ReservationRow, String);
+    let (mut first, mut second, mut third) = (connection, connection, connection);
+    let (sizes, due, named) = try_join!(
+        LookAtSizes { id: id.0 }.load::<SizeRow>(&mut first),
+        due.load::<KnownRow>(&mut second),
+        named.load::<KnownRow>(&mut third),
+    )?;
+    let now = sizes.as_slice().first().map(|row| row.0);
+    let now = now.ok_or_else(|| DbError::Unexpected("a drop without sizes".to_owned()))?;
+    let mut known: HashMap<HoldId, Known> = HashMap::new();
+    for (row, key) in due.into_iter().chain(named) {
+        let reservation = row.of_drop(id)?;
+        known.insert(reservation.id.hold_id, Known { reservation, key });
+    }
+    let next_pairs = sizes.iter().map(|row| (row.1.clone(), row.6)).collect();
+    let size = |(_, size, total, available, held, sold, _): SizeRow| SizeStock {
+        size,
+        count: StockCount { total, available, held, sold },
+    };
+    Ok(Looked {
+        now,
+        sizes: sizes.into_iter().map(size).collect(),
+        next_pairs,
+        known: known.into_values().collect(),
+    })
+}

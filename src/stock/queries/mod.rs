@@ -1,0 +1,98 @@
+//! The statements of a stock transaction, in the order in which it runs them. Each has a fixed text whatever the
+//! batch's size, so that it is prepared once per connection.
+
+mod look;
+mod write;
+
+use diesel::{
+    Queryable,
+    sql_types::{Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
+use uuid::Uuid;
+
+pub(super) use look::{lock_drop, look};
+pub(super) use write::{
+    Moved, NewHold, insert_holds, insert_purchases, list_freed_pairs, mark_closed, settle,
+};
+
+use super::{Reservation, ReservationStatus};
+use crate::{
+    clock::Timestamp,
+    db::{DbError, statement},
+    drops::Money,
+    ids::{DropId, HoldId, ReservationId, UserId},
+};
+
+type Result<T> = std::result::Result<T, DbError>;
+
+/// What [`ReservationRow`] reads.
+pub(super) type ReservationTypes =
+    (SqlUuid, Text, Integer, SqlUuid, Text, Integer, Text, Timestamptz, Timestamptz, Nullable<Timestamptz>);
+
+/// A reservation as it is stored, but for its drop.
+#[derive(Debug, Queryable)]
+pub(super) struct ReservationRow {
+    id: HoldId,
+    size: String,
+    pair_number: i32,
+    user_id: UserId,
+    status: String,
+    price_amount: i32,
+    price_currency: String,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+    closed_at: Option<Timestamp>,
+}
+
+impl ReservationRow {
+    pub(super) fn of_drop(self, drop_id: DropId) -> Result<Reservation> {
+        let status = ReservationStatus::from_name(&self.status)
+            .ok_or_else(|| DbError::Unexpected(format!("unknown reservation status {:?}", self.status)))?;
+        Ok(Reservation {
+            id: ReservationId { drop_id, hold_id: self.id },
+            size: self.size,
+            pair_number: self.pair_number,
+            user_id: self.user_id,
+            status,
+            price: Money { amount: self.price_amount, currency: self.price_currency },
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            closed_at: self.closed_at,
+        })
+    }
+}
+
+statement!(
+    FindDeadline -> Nullable<Timestamptz>,
+    "SELECT min(expires_at) FROM reservations WHERE drop_id = $1 AND status = 'active'",
+    { drop_id: SqlUuid => Uuid }
+);
+
+/// When the next hold of the drop lapses.
+pub(super) async fn find_deadline(
+    connection: &mut AsyncPgConnection,
+    id: DropId,
+) -> Result<Option<Timestamp>> {
+    Ok(FindDeadline { drop_id: id.0 }.get_result(connection).await?)
+}
+
+statement!(
+    ListDeadlines -> (Timestamptz, Nullable<SqlUuid>, Nullable<Timestamptz>),
+    "SELECT statement_timestamp(), next.drop_id, next.expires_at
+     FROM (SELECT) AS once
+     LEFT JOIN (
+        SELECT drop_id, min(expires_at) AS expires_at FROM reservations WHERE status = 'active' GROUP BY drop_id
+     ) AS next ON true",
+    {}
+);
+
+/// The database clock, and when the next hold of each drop lapses.
+pub(super) async fn list_deadlines(
+    connection: &mut AsyncPgConnection,
+) -> Result<(Timestamp, Vec<(DropId, Timestamp)>)> {
+    let rows: Vec<(Timestamp, Option<DropId>, Option<Timestamp>)> = ListDeadlines {}.load(connection).await?;
+    let now = rows.as_slice().first().map(|row| row.0);
+    let now = now.ok_or_else(|| DbError::Unexpected("no clock".to_owned()))?;
+    Ok((now, rows.into_iter().filter_map(|(_, drop_id, at)| Some((drop_id?, at?))).collect()))
+}
