@@ -34,9 +34,13 @@ pub async fn migrate(url: &SecretString) -> Result<Vec<String>, MigrationError> 
     // A session-level lock: closing the connection gives it back, also when this process dies.
     let lock = diesel::sql_query(format!("SELECT pg_advisory_lock({LOCK})"));
     lock.execute(&mut connection).await.map_err(|error| failed(&error))?;
-    let mut harness = AsyncMigrationHarness::new(connection);
-    let versions = harness.run_pending_migrations(MIGRATIONS).map_err(|error| failed(&error))?;
-    Ok(versions.iter().map(ToString::to_string).collect())
+    // The harness blocks its thread: on one of the runtime's own, whatever else the caller's task does would wait.
+    let ran = tokio::task::spawn_blocking(move || {
+        let mut harness = AsyncMigrationHarness::new(connection);
+        let versions = harness.run_pending_migrations(MIGRATIONS).map_err(|error| error.to_string())?;
+        Ok(versions.iter().map(ToString::to_string).collect())
+    });
+    ran.await.map_err(|error| failed(&error))?.map_err(MigrationError::Failed)
 }
 
 diesel::table! {

@@ -1,6 +1,6 @@
 //! The schema of the database.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
 use sneaker_drop::db;
@@ -11,9 +11,12 @@ use crate::harness::{at_once, cluster};
 async fn eight_servers_that_start_at_once_migrate_once() {
     let cluster = cluster().await;
     let database = cluster.create_empty_database().await;
-    let url = cluster.url(&database).into();
-    let ran = at_once((0..8).map(|_| db::migrate(&url))).await;
-    let mut counts: Vec<usize> = ran.into_iter().map(|ran| ran.unwrap().len()).collect();
+    let servers = (0..8).map(|_| {
+        let url = cluster.url(&database).into();
+        tokio::spawn(async move { db::migrate(&url).await.unwrap().len() })
+    });
+    let ran = tokio::time::timeout(Duration::from_secs(60), at_once(servers)).await.expect("a server hangs");
+    let mut counts: Vec<usize> = ran.into_iter().map(|ran| ran.unwrap()).collect();
     counts.sort_unstable();
     assert_eq!(counts, [0, 0, 0, 0, 0, 0, 0, 3]);
     cluster.drop_database(&database).await;
