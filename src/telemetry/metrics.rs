@@ -38,7 +38,7 @@ pub struct Metrics {
     pub holds_expired: Counter,
     /// From a hold's deadline until its pair was free again, in seconds.
     pub expiry_delay: Histogram,
-    /// A stock transaction from taking the connection to the answer of COMMIT, in seconds.
+    /// A stock transaction, the wait for its connection and for the row lock included, in seconds.
     pub stock_transaction: Histogram,
     /// Stock transactions run again because the connection broke under them.
     pub stock_retries: Counter,
@@ -48,11 +48,11 @@ pub struct Metrics {
     pub pool_connections: Family<Outcome, Gauge>,
     /// Subscriptions open now.
     pub subscribers: Gauge,
-    /// GraphQL operations over HTTP, by what came of them.
+    /// GraphQL requests over HTTP, by whether they were answered or refused.
     pub graphql_requests: Family<Outcome, Counter>,
     /// Sockets open now.
     pub sockets: Gauge,
-    /// Password hashes at work now; more wait.
+    /// Passwords hashed, verifications included.
     pub password_hashes: Counter,
 }
 
