@@ -1,13 +1,17 @@
 //! Settings: read once at start from the environment and `.env`, checked together, never read again.
 //!
-//! [`SETTINGS`] is the one list: `--help`, the README's table and the reading below all follow it.
+//! [`SETTINGS`] is the one list, and [`LIMITS`] that of the limits: `--help`, the README's tables and the reading follow
+//! them.
 
+mod limits;
 mod read;
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 
+pub use limits::{LIMITS, Limit, Limits};
 pub use read::load;
 
 /// One setting as `--help` shows it.
@@ -58,6 +62,12 @@ pub const SETTINGS: &[Setting] = &[
         "none",
         "comma-separated origins whose pages may call; the server's own always may",
     ),
+    setting(
+        "TRUSTED_PROXIES",
+        "none",
+        "comma-separated addresses or networks, such as 10.0.0.0/8, of the balancers in front: what they say in \
+         X-Forwarded-For of where a client is, is believed",
+    ),
     setting("GRAPHIQL", "on", "the page to explore the API; off for production"),
     setting("INTROSPECTION", "on", "answers to introspection; off for production"),
     setting("LOG_FORMAT", "pretty on a terminal, else json", "pretty or json"),
@@ -83,6 +93,10 @@ pub struct Config {
     pub refresh_token_lifetime: Duration,
     /// Origins whose pages may call, besides the server's own.
     pub cors_origins: Vec<String>,
+    /// Who may say in a header where a client is.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How large a request may be, and how many connections one client may hold.
+    pub limits: Limits,
     /// Whether the page to explore the API is served.
     pub graphiql: bool,
     /// Whether introspection is answered.
@@ -153,6 +167,11 @@ pub fn settings_help() -> String {
     let mut text = String::from("Settings, from the environment or from .env in the working folder:\n");
     for Setting { name, default, meaning } in SETTINGS {
         text.push_str(&format!("  {name}\n      {meaning} [default: {default}]\n"));
+    }
+    text.push_str("\nLimits, set like the settings:\n");
+    for limit in &LIMITS {
+        let Limit { name, meaning, default, least, most, .. } = limit;
+        text.push_str(&format!("  {name}\n      {meaning}; {least} to {most} [default: {default}]\n"));
     }
     text.push_str(
         "\nExit status: 0 done, 1 failed or (audit) the stock law is broken, 2 wrong usage or settings.",

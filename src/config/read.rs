@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Config, ConfigProblems, DatabaseConfig, LogFormat, Scope, TokenSecrets};
+use super::{Config, ConfigProblems, DatabaseConfig, Limit, Limits, LogFormat, Scope, TokenSecrets};
 
 /// HS256 wants a key as long as its output (RFC 7518, section 3.2).
 const SHORTEST_SECRET: usize = 32;
@@ -65,6 +66,12 @@ impl Reader<'_> {
             self.problem(name, format_args!("{value} is not between {least} and {most}"));
         }
         value
+    }
+
+    fn limit(&mut self, limit: &Limit) -> usize {
+        let wide = |bound| u64::try_from(bound).unwrap_or(u64::MAX);
+        let value = self.within(limit.name, wide(limit.default), wide(limit.least), wide(limit.most));
+        usize::try_from(value).unwrap_or(limit.default)
     }
 
     fn switch(&mut self, name: &str) -> bool {
@@ -141,6 +148,21 @@ impl Reader<'_> {
         origins
     }
 
+    fn networks(&mut self, name: &str) -> Vec<IpNet> {
+        let text = self.text(name).unwrap_or_default();
+        let mut networks = Vec::new();
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            match entry.parse::<IpNet>().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from)) {
+                Ok(network) => networks.push(network),
+                Err(_) => self.problem(
+                    name,
+                    format_args!("{entry:?} is neither an address nor a network like 10.0.0.0/8"),
+                ),
+            }
+        }
+        networks
+    }
+
     fn log_format(&mut self) -> LogFormat {
         match self.text("LOG_FORMAT").as_deref() {
             None if std::io::stderr().is_terminal() => LogFormat::Pretty,
@@ -188,6 +210,8 @@ fn parse(scope: Scope, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config
             31_536_000,
         )),
         cors_origins: reader.origins(),
+        trusted_proxies: reader.networks("TRUSTED_PROXIES"),
+        limits: Limits::read(|limit| reader.limit(limit)),
         graphiql: reader.switch("GRAPHIQL"),
         introspection: reader.switch("INTROSPECTION"),
         log_format: reader.log_format(),
@@ -224,13 +248,22 @@ mod tests {
                 ("DATABASE_POOL_SIZE", "0"),
                 ("JWT_ACCESS_SECRET", "short"),
                 ("GRAPHIQL", "maybe"),
+                ("TRUSTED_PROXIES", "10.0.0.0/8, 10.0.0.0/33"),
+                ("QUERY_MAX_BRACKETS", "2000"),
                 ("CORS_ORIGINS", "https://shop.example, nonsense"),
             ],
         )
-        .expect_err("six settings are wrong");
-        for name in
-            ["PORT", "DATABASE_URL", "DATABASE_POOL_SIZE", "JWT_ACCESS_SECRET", "GRAPHIQL", "CORS_ORIGINS"]
-        {
+        .expect_err("eight settings are wrong");
+        for name in [
+            "PORT",
+            "DATABASE_URL",
+            "DATABASE_POOL_SIZE",
+            "JWT_ACCESS_SECRET",
+            "GRAPHIQL",
+            "TRUSTED_PROXIES",
+            "QUERY_MAX_BRACKETS",
+            "CORS_ORIGINS",
+        ] {
             assert!(problems.iter().any(|problem| problem.starts_with(name)), "{name} in {problems:?}");
         }
         assert!(problems.iter().any(|problem| problem.starts_with("JWT_REFRESH_SECRET: is required")));

@@ -24,6 +24,18 @@ pub enum ApiError {
     ParseFailed(String),
     /// The document is refused before it is executed.
     ValidationFailed(String),
+    /// The document, or the answer that it asks for, is too large.
+    LimitPassed {
+        /// The limit's setting.
+        limit: &'static str,
+        /// What is too much.
+        why: String,
+    },
+    /// One client does too much at once; nothing was done.
+    RateLimited {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// A hash of a document that is not kept: the client sends the document.
     PersistedQueryNotFound,
     /// More was asked than can be done in time; nothing was done.
@@ -59,6 +71,10 @@ impl ApiError {
             Self::NotFound(what) => ("NOT_FOUND", (*what).to_owned()),
             Self::ParseFailed(why) => ("GRAPHQL_PARSE_FAILED", why.clone()),
             Self::ValidationFailed(why) => ("GRAPHQL_VALIDATION_FAILED", why.clone()),
+            Self::LimitPassed { why, .. } => ("GRAPHQL_VALIDATION_FAILED", why.clone()),
+            Self::RateLimited { .. } => {
+                ("RATE_LIMITED", "Too much at once from you: try again in a moment.".to_owned())
+            }
             // Apollo's link looks for this message where it finds no code.
             Self::PersistedQueryNotFound => {
                 ("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound".to_owned())
@@ -79,7 +95,8 @@ impl ApiError {
         Error::new(message).extend_with(|_, extensions| {
             extensions.set("code", code);
             match &self {
-                Self::Overloaded { retry_after } => {
+                Self::LimitPassed { limit, .. } => extensions.set("limit", *limit),
+                Self::Overloaded { retry_after } | Self::RateLimited { retry_after } => {
                     extensions
                         .set("retryAfterMs", u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
                 }
@@ -150,6 +167,10 @@ pub(super) fn finish(mut response: async_graphql::Response) -> async_graphql::Re
         if extensions.get("code").is_none() {
             let code = if error.path.is_empty() { "GRAPHQL_VALIDATION_FAILED" } else { "BAD_USER_INPUT" };
             extensions.set("code", code);
+        }
+        // The one limit that the library keeps, and it does not say so otherwise.
+        if error.message == "Query is too complex." {
+            extensions.set("limit", "QUERY_MAX_COST");
         }
     }
     response

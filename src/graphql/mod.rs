@@ -32,27 +32,20 @@ pub use error::ApiError;
 pub use gate::{Admitted, admit};
 pub use request::Credentials;
 
-use crate::app::App;
+use crate::{app::App, config::Limits};
 
 /// The executable schema.
 pub type Schema = async_graphql::Schema<query::Query, mutation::Mutation, subscription::Subscription>;
 
-/// Fields that an answer may have, lists counted at their fullest. Fifty drops with all that belongs to them have some
-/// twenty thousand; holds of drops of holds grow by fifty with each turn.
-const MOST_FIELDS: usize = 25_000;
 /// Nobody waits longer for an answer, whatever hangs below. PostgreSQL itself ends a statement after three seconds.
 const READ_WITHIN: Duration = Duration::from_millis(3_500);
 /// A mutation may have waited for its turn before.
 const WRITE_WITHIN: Duration = Duration::from_secs(8);
-/// Directives on one field.
-const MOST_DIRECTIVES: usize = 8;
-
 /// The schema. It counts what a document asks for; how large the document is itself, [`admit`] has measured before.
-pub fn schema(introspection: bool) -> Schema {
+pub fn schema(introspection: bool, limits: &Limits) -> Schema {
     let mut builder = Schema::build(query::Query, mutation::Mutation::default(), subscription::Subscription)
         .register_output_type::<mutation::UserError>()
-        .limit_complexity(MOST_FIELDS)
-        .limit_directives(MOST_DIRECTIVES);
+        .limit_complexity(limits.cost);
     if !introspection {
         builder = builder.disable_introspection().disable_suggestions();
     }
@@ -61,7 +54,7 @@ pub fn schema(introspection: bool) -> Schema {
 
 /// The schema in its definition language, as `schema.graphql` has it.
 pub fn sdl() -> String {
-    schema(true).sdl_with_options(SDLExportOptions::new().include_specified_by())
+    schema(true, &Limits::default()).sdl_with_options(SDLExportOptions::new().include_specified_by())
 }
 
 /// Executes a query or mutation. Its resolvers get the services, who calls, and loaders of their own.

@@ -48,6 +48,13 @@ pub(super) fn malformed(status: StatusCode, media_type: MediaType, why: &str) ->
     respond(status, media_type, &error.into_response(), true)
 }
 
+/// A client that does too much at once, told so by the status whatever the media type, and when to come back.
+pub(super) fn turned_away(media_type: MediaType, error: &GraphqlResponse) -> Response {
+    let mut response = respond(StatusCode::TOO_MANY_REQUESTS, media_type, error, true);
+    response.headers_mut().insert(header::RETRY_AFTER, super::ROOM_AFTER.as_secs().into());
+    response
+}
+
 fn refused_status(response: &GraphqlResponse) -> StatusCode {
     let code = response.errors.first().and_then(|error| error.extensions.as_ref()?.get("code"));
     let Some(Value::String(code)) = code else { return StatusCode::BAD_REQUEST };

@@ -9,7 +9,7 @@ use async_graphql::{Request as GraphqlRequest, Variables, parser::types::Operati
 use axum::{
     body::{Body, to_bytes},
     extract::{FromRequestParts as _, Request, State, WebSocketUpgrade},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -53,7 +53,7 @@ pub(super) async fn serve(State(site): State<Site>, request: Request) -> Respons
     let upgrade = parts.headers.get(header::UPGRADE);
     if upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")) {
         return match WebSocketUpgrade::from_request_parts(&mut parts, &site).await {
-            Ok(upgrade) => socket::open(site, &parts.headers, upgrade),
+            Ok(upgrade) => socket::open(site, &parts, upgrade),
             Err(rejection) => rejection.into_response(),
         };
     }
@@ -71,7 +71,7 @@ pub(super) async fn serve(State(site): State<Site>, request: Request) -> Respons
         _ => return not_allowed(media_type, "GET, POST", "Use POST, or GET for a query."),
     };
     let response = match read {
-        Ok(parameters) => execute(&site, &parts.headers, &parts.method, accepted, parameters).await,
+        Ok(parameters) => execute(&site, &parts, accepted, parameters).await,
         Err(Malformed(status, why)) => answer::malformed(status, media_type, why),
     };
     let outcome = if response.status().is_success() { "answered" } else { "refused" };
@@ -79,18 +79,12 @@ pub(super) async fn serve(State(site): State<Site>, request: Request) -> Respons
     response
 }
 
-async fn execute(
-    site: &Site,
-    headers: &HeaderMap,
-    method: &Method,
-    accepted: Accepted,
-    mut parameters: Parameters,
-) -> Response {
+async fn execute(site: &Site, parts: &Parts, accepted: Accepted, mut parameters: Parameters) -> Response {
     let media_type = accepted.whole.unwrap_or(MediaType::Json);
-    let credentials = credentials::from_headers(&site.app.accounts, headers);
+    let credentials = credentials::from_headers(&site.app.accounts, &parts.headers);
     let admitted = match site.persisted.resolve(parameters.query.take(), parameters.extensions.as_ref()) {
         Ok(Some((document, candidate))) => {
-            let admitted = graphql::admit(parameters.into_request(document), &credentials);
+            let admitted = graphql::admit(parameters.into_request(document), &credentials, &site.limits);
             if let (Ok(admitted), Some(candidate)) = (&admitted, candidate) {
                 site.persisted.keep(candidate, &admitted.request.query);
             }
@@ -100,14 +94,20 @@ async fn execute(
         Err(error) => Err(error),
     };
     let kind = admitted.as_ref().ok().map(|admitted| admitted.kind);
-    if kind == Some(OperationType::Mutation) && method == Method::GET {
+    if kind == Some(OperationType::Mutation) && parts.method == Method::GET {
         return not_allowed(media_type, "POST", "A mutation needs POST.");
     }
     // A client that takes both gets a stream for a subscription only.
     let framing =
         accepted.stream.filter(|_| accepted.whole.is_none() || kind == Some(OperationType::Subscription));
     if let Some(framing) = framing {
-        return stream::respond(framing, site, credentials, operation::start(site, credentials, admitted));
+        return match site.take_place(parts) {
+            Ok(place) => {
+                let events = operation::start(site, credentials, admitted);
+                stream::respond(framing, site, credentials, events, place)
+            }
+            Err(error) => answer::turned_away(media_type, &error.into_response()),
+        };
     }
     match admitted {
         Err(error) => answer::executed(media_type, &error.into_response()),

@@ -1,6 +1,7 @@
 //! The server: routes, transports, health, and how it starts and stops.
 
 mod accept;
+mod address;
 mod answer;
 mod credentials;
 mod graphql;
@@ -23,7 +24,8 @@ use std::{
 
 use axum::{
     Router,
-    http::{Method, header},
+    extract::Request,
+    http::{Method, header, request::Parts},
     middleware,
     routing::{any, get},
 };
@@ -32,17 +34,27 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
+use ipnet::IpNet;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
 };
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower::ServiceExt as _;
+use tower_http::{
+    compression::{
+        CompressionLayer, CompressionLevel, Predicate,
+        predicate::{NotForContentType, SizeAbove},
+    },
+    cors::{AllowOrigin, CorsLayer},
+};
 
 use crate::{
     app::App,
-    graphql::{Schema, schema},
+    config::Limits,
+    graphql::{ApiError, Schema, schema},
 };
+use address::{Client, Peer, Place, Places};
 use origin::Origins;
 use persisted::Persisted;
 
@@ -55,12 +67,20 @@ const FINISH_WITHIN: Duration = Duration::from_secs(6);
 
 /// How long sockets may take to close after that.
 const SOCKETS_CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// When a client that holds as many streams as it may should try again: some page of its closes, or none does.
+const ROOM_AFTER: Duration = Duration::from_secs(10);
+/// A smaller answer fits into a packet or two as it is.
+const COMPRESS_ABOVE: u16 = 1_024;
 
 /// What the server is asked for besides the services.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     /// Origins whose pages may call, besides the server's own.
     pub cors_origins: Vec<String>,
+    /// Who may say in a header where a client is.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How large a request may be, and how many connections one client may hold.
+    pub limits: Limits,
     /// Whether the page to explore the API is served.
     pub graphiql: bool,
     /// Whether introspection is answered.
@@ -84,6 +104,9 @@ struct Site {
     schema: Schema,
     origins: Origins,
     persisted: Persisted,
+    limits: Limits,
+    places: Places,
+    trusted_proxies: Arc<[IpNet]>,
     /// Set when the server begins to stop: readiness fails first.
     stopping: Arc<AtomicBool>,
     /// Tells open sockets to close.
@@ -104,7 +127,10 @@ pub async fn serve(
     let (socket_alive, mut sockets_gone) = mpsc::channel(1);
     let site = Site {
         socket_alive,
-        schema: schema(settings.introspection),
+        schema: schema(settings.introspection, &settings.limits),
+        limits: settings.limits,
+        places: Places::new(settings.limits.streams_per_address),
+        trusted_proxies: settings.trusted_proxies.clone().into(),
         origins: Origins::new(&settings.cors_origins),
         persisted: Persisted::new(),
         stopping: stopping.clone(),
@@ -146,8 +172,8 @@ async fn accept_until(
             accepted = listener.accept() => accepted,
             () = &mut shutdown => return,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok((stream, address)) => (stream, Peer(address.ip())),
             Err(error) => {
                 // Out of files, most likely: some close in a moment.
                 tracing::warn!(%error, "cannot take a connection");
@@ -157,9 +183,14 @@ async fn accept_until(
         };
         // An error means that the connection is gone already.
         drop(stream.set_nodelay(true));
-        let service = TowerToHyperService::new(router.clone());
-        let connection =
-            open.watch(http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
+        let service = router.clone().map_request(move |mut request: Request<_>| {
+            request.extensions_mut().insert(peer);
+            request
+        });
+        let connection = open.watch(
+            http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
+                .into_owned(),
+        );
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection broke");
@@ -175,8 +206,14 @@ fn router(site: Site, settings: &HttpSettings) -> Router {
         .allow_methods([Method::GET, Method::POST])
         .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, header::ACCEPT])
         .max_age(Duration::from_secs(3_600));
+    // An event waits in a compressor for more to come. The cost of the fastest level is paid by whoever asks for it.
+    let compressible = SizeAbove::new(COMPRESS_ABOVE)
+        .and(NotForContentType::new("text/event-stream"))
+        .and(NotForContentType::new("multipart/mixed"));
+    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressible);
     let mut router = Router::new()
         .route("/graphql", any(graphql::serve))
+        .layer(compression)
         .layer(middleware::from_fn_with_state(site.clone(), origin::check))
         .layer(cors)
         // What follows is not for pages of other origins.
@@ -190,6 +227,16 @@ fn router(site: Site, settings: &HttpSettings) -> Router {
             .route("/graphiql/{file}", get(pages::asset));
     }
     router.with_state(site)
+}
+
+impl Site {
+    /// A place for a connection that stays open, of the client that sent this.
+    fn take_place(&self, parts: &Parts) -> Result<Place, ApiError> {
+        let peer = parts.extensions.get::<Peer>().copied();
+        let Some(peer) = peer else { unreachable!("every request came over a connection") };
+        let client = Client::of(peer, &parts.headers, &self.trusted_proxies);
+        self.places.take(client).ok_or(ApiError::RateLimited { retry_after: ROOM_AFTER })
+    }
 }
 
 /// Waits until the server begins to stop, or is gone.

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Interval, interval_at};
 
 use super::{
     Site,
+    address::Place,
     operation::{Event, Events},
 };
 use crate::graphql::Credentials;
@@ -105,10 +106,17 @@ struct Writer {
     credentials: Credentials,
     site: Site,
     done: bool,
+    _place: Place,
 }
 
 /// Writes an operation's events until it is done.
-pub(super) fn respond(framing: Framing, site: &Site, credentials: Credentials, events: Events) -> Response {
+pub(super) fn respond(
+    framing: Framing,
+    site: &Site,
+    credentials: Credentials,
+    events: Events,
+    place: Place,
+) -> Response {
     let every = |period| interval_at(Instant::now() + period, period);
     let writer = Writer {
         framing,
@@ -118,6 +126,7 @@ pub(super) fn respond(framing: Framing, site: &Site, credentials: Credentials, e
         credentials,
         site: site.clone(),
         done: false,
+        _place: place,
     };
     let frames = stream::unfold(writer, |mut writer| async move {
         let frame = writer.next().await?;

@@ -2,37 +2,122 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{codes, drive, drive_still, global};
+use crate::harness::{Socket, codes, drive, drive_still, global};
+
+/// What overflows the parser's stack, or expands to more than anybody could walk, in a stock server.
+fn killers() -> Vec<String> {
+    let deep = "[".repeat(1_600);
+    let closed = format!("{deep}{}", "]".repeat(1_600));
+    let objects = "{a:".repeat(1_600);
+    let mixed = "[{a:".repeat(800);
+    let chain = |last: &str| {
+        let links = (0..20).map(|n| format!(" fragment f{n} on Query {{ ...f{} ...f{} }}", n + 1, n + 1));
+        format!("{{ ...f0 }}{} {last}", links.collect::<String>())
+    };
+    let mut documents = Vec::new();
+    for value in [deep, closed, objects, mixed] {
+        documents.extend([
+            format!("{{ drop(id: {value}) {{ id }} }}"),
+            format!("query($a: [ID] = {value}) {{ serverTime }}"),
+            format!("{{ serverTime @include(if: {value}) }}"),
+            format!("query @a(b: {value}) {{ serverTime }}"),
+            format!("fragment f on Query @a(b: {value}) {{ serverTime }} {{ ...f }}"),
+            format!("subscription {{ stockUpdated(dropId: {value}) {{ version }} }}"),
+            format!("mutation {{ purchase(input: {{ reservationId: {value} }}) {{ serverTime }} }}"),
+            format!("{{ a(b: \"\n{value}"),
+            value,
+        ]);
+    }
+    documents.extend([
+        format!("query($a: {}ID) {{ serverTime }}", "[".repeat(1_600)),
+        "{a".repeat(2_000),
+        "{...on Query".repeat(500),
+        "(".repeat(3_000),
+        chain("fragment f20 on Query { serverTime }"),
+        // The last fragment is not there.
+        chain(""),
+        chain("fragment f20 on Query { ...f0 }"),
+        "{ ...a } fragment a on Query { ...b } fragment b on Query { ...a }".to_owned(),
+        "{ serverTime } fragment a on Query { ...a }".to_owned(),
+        format!("{{ {} }}", "serverTime ".repeat(1_000)),
+        " ".repeat(9_000),
+    ]);
+    documents
+}
 
 #[tokio::test(flavor = "multi_thread")]
-async fn documents_that_kill_a_stock_server_are_refused() {
+async fn documents_that_kill_a_stock_server_are_refused_on_every_transport() {
     drive_still(async |app| {
-        let deep = "[".repeat(1_600);
-        let mut chain = "{ ...f0 }".to_owned();
-        for index in 0..20 {
-            chain.push_str(&format!(" fragment f{index} on Query {{ ...f{} ...f{} }}", index + 1, index + 1));
-        }
-        chain.push_str(" fragment f20 on Query { serverTime }");
-        let cycle = "{ ...a } fragment a on Query { ...b } fragment b on Query { ...a }";
-        let unused = "{ serverTime } fragment a on Query { ...a }";
-        for query in [
-            format!("{{ drop(id: {deep}) {{ id }} }}"),
-            format!("query($a: [ID] = {deep}) {{ serverTime }}"),
-            format!("{{ serverTime @include(if: {deep}) }}"),
-            "{a".repeat(2_000),
-            chain,
-            cycle.to_owned(),
-            unused.to_owned(),
-            format!("{{ {} }}", "serverTime ".repeat(1_000)),
-            " ".repeat(9_000),
-        ] {
+        let mut socket = Socket::ready(app.address, Value::Null).await;
+        for (number, query) in killers().into_iter().enumerate() {
             let answer = app.ask(None, &query, Value::Null).await;
             let code = &answer["errors"][0]["extensions"]["code"];
             assert_eq!(code, "GRAPHQL_VALIDATION_FAILED", "{query:.60}: {answer}");
             assert!(answer.get("data").is_none(), "{answer}");
+
+            let id = number.to_string();
+            socket.subscribe(&id, &query, Value::Null).await;
+            let told = socket.hear().await;
+            assert_eq!((&told["type"], &told["id"]), (&json!("error"), &json!(id)), "{told}");
+            assert_eq!(&told["payload"][0]["extensions"]["code"], code, "{told}");
+
+            for accept in ["text/event-stream", "multipart/mixed;subscriptionSpec=1.0"] {
+                let request = app.client().post(app.url("/graphql")).header("accept", accept);
+                let answer = request.json(&json!({ "query": query })).send().await.unwrap();
+                let text = answer.text().await.unwrap();
+                assert!(text.contains("\"code\":\"GRAPHQL_VALIDATION_FAILED\""), "{accept}: {text}");
+            }
         }
         assert_eq!(app.error_code(None, "{", Value::Null).await, "GRAPHQL_PARSE_FAILED");
         assert_eq!(app.error_code(None, "{ nonsense }", Value::Null).await, "GRAPHQL_VALIDATION_FAILED");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_names_the_limit_that_was_passed() {
+    drive_still(async |app| {
+        let typenames = (0..51).map(|n| format!("a{n}: __typename ")).collect::<String>();
+        let spread = "{ ...f ...f ...f } fragment f on Query { ".to_owned()
+            + &(0..20).map(|n| format!("a{n}: serverTime ")).collect::<String>()
+            + "}";
+        let holds = "activeReservations(first: 50) { nodes { drop { id } } }";
+        let holds = format!("activeReservations(first: 50) {{ nodes {{ drop {{ {holds} }} }} }}");
+        let everything = format!("{{ drops(first: 50) {{ nodes {{ {holds} }} }} }}");
+        let deep =
+            "{ node(id: \"x\") ".to_owned() + &"{ ... on Drop ".repeat(25) + "{ id }" + &"}".repeat(26);
+        let directives = "@include(if: true) ".repeat(9);
+        for (query, limit) in [
+            (" ".repeat(8_193), "QUERY_MAX_BYTES"),
+            ("a ".repeat(1_001), "QUERY_MAX_TOKENS"),
+            ("{".repeat(33), "QUERY_MAX_BRACKETS"),
+            (
+                format!("{{ {} }}", "...f ".repeat(300))
+                    + &format!(" fragment f on Query {{ {} }}", "a b c d ".repeat(3)),
+                "QUERY_MAX_SELECTIONS",
+            ),
+            (deep, "QUERY_MAX_DEPTH"),
+            (format!("{{ {typenames} }}"), "QUERY_MAX_ALIASES"),
+            (spread, "QUERY_MAX_ALIASES"),
+            (format!("{{ {} }}", "__typename ".repeat(12)), "QUERY_MAX_REPEATS"),
+            (format!("{{ {} }}", "a: serverTime ".repeat(12)), "QUERY_MAX_REPEATS"),
+            (format!("{{ serverTime {directives} }}"), "QUERY_MAX_DIRECTIVES"),
+            (format!("{{ ... {directives} {{ serverTime }} }}"), "QUERY_MAX_DIRECTIVES"),
+            (format!("query {directives} {{ serverTime }}"), "QUERY_MAX_DIRECTIVES"),
+            (everything, "QUERY_MAX_COST"),
+        ] {
+            let answer = app.ask(None, &query, Value::Null).await;
+            let extensions = &answer["errors"][0]["extensions"];
+            assert_eq!(
+                *extensions,
+                json!({ "code": "GRAPHQL_VALIDATION_FAILED", "limit": limit }),
+                "{query:.60}"
+            );
+        }
+        let enough = format!("{{ {} }}", (0..50).map(|n| format!("a{n}: __typename ")).collect::<String>());
+        assert_eq!(app.data(None, &enough, Value::Null).await["a49"], "Query");
+        let enough = format!("{{ {} }}", "__typename ".repeat(11));
+        assert_eq!(app.data(None, &enough, Value::Null).await, json!({ "__typename": "Query" }));
     })
     .await;
 }
@@ -61,7 +146,6 @@ async fn small_documents_that_ask_for_too_much_are_refused() {
         );
         let of_nothing = "{ ...f0 } ".to_owned()
             + &(0..20).map(|n| format!("fragment f{n} on Query {{ ...f{} ...f{} }} ", n + 1, n + 1)).collect::<String>();
-        let directives = "@include(if: true) ".repeat(9);
         for query in [
             holds_of_drops_of_holds,
             format!("mutation {{ {many_logins} }}"),
@@ -70,7 +154,6 @@ async fn small_documents_that_ask_for_too_much_are_refused() {
             format!("{{ drops(first: 50) {{ nodes {{ {overflows} }} }} }}"),
             of_nothing,
             format!("mutation {{ {many_mutations} }}"),
-            format!("{{ serverTime {directives} }}"),
         ] {
             let code = app.error_code(None, &query, Value::Null).await;
             assert_eq!(code, "GRAPHQL_VALIDATION_FAILED", "{query:.60}");

@@ -156,3 +156,34 @@ async fn operators_find_health_readiness_and_figures() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_compressed_for_clients_that_ask() {
+    drive_still(async |app| {
+        let sizes: Vec<String> = (1..=30).map(|size| format!("US {size}")).collect();
+        let sizes: Vec<(&str, i32)> = sizes.iter().map(|size| (size.as_str(), 1)).collect();
+        let id = global(app.drop(&sizes).await);
+        let ask = async |query: &str, encoding: &str| {
+            let body = json!({ "query": query, "variables": { "id": id } });
+            let request =
+                app.client().post(app.url("/graphql")).header("accept-encoding", encoding).json(&body);
+            request.send().await.unwrap()
+        };
+        let query = "query($id: ID!) { drop(id: $id) { sizes { id size totalStock availableStock } } }";
+        let plain = ask(query, "identity").await;
+        assert!(plain.headers().get(header::CONTENT_ENCODING).is_none());
+        let plain = plain.bytes().await.unwrap();
+        let packed = ask(query, "gzip, br").await;
+        assert_eq!(packed.headers()[header::CONTENT_ENCODING], "gzip");
+        assert_eq!(packed.headers()[header::VARY], "accept-encoding");
+        let packed = packed.bytes().await.unwrap();
+        assert!(
+            packed.starts_with(&[0x1f, 0x8b]) && packed.len() * 3 < plain.len(),
+            "{} bytes",
+            packed.len()
+        );
+        let small = ask("{ serverTime }", "gzip").await;
+        assert!(small.headers().get(header::CONTENT_ENCODING).is_none());
+    })
+    .await;
+}

@@ -93,6 +93,11 @@ async fn help_names_every_command_and_setting() {
     for setting in sneaker_drop::config::SETTINGS {
         assert!(out.contains(setting.name) && out.contains(setting.default), "{}", setting.name);
     }
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    for limit in &sneaker_drop::config::LIMITS {
+        assert!(out.contains(&format!("{} {}", limit.name, limit.meaning)), "{}", limit.name);
+        assert!(readme.contains(&format!("`{}`", limit.name)), "{}", limit.name);
+    }
     for line in example.lines().filter_map(|line| line.strip_prefix("# ")?.split_once('=')) {
         assert!(
             sneaker_drop::config::SETTINGS.iter().any(|setting| setting.name == line.0)

@@ -3,7 +3,9 @@
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{TestApp, codes, drive, global};
+use tokio_tungstenite::tungstenite::Error;
+
+use crate::harness::{STREAMS, Socket, TestApp, codes, drive, eventually, global};
 
 const WATCH: &str = "subscription($id: ID!) { stockUpdated(dropId: $id) { version availableStock } }";
 const MULTIPART: &str = "multipart/mixed;boundary=\"graphql\";subscriptionSpec=1.0,application/json";
@@ -157,6 +159,47 @@ async fn streams_end_with_the_server_and_with_their_session() {
         let reader = Reader::ask(&second, MULTIPART, None, WATCH, id).await;
         second.stop().await;
         assert!(reader.rest().await.starts_with("\r\n--graphql"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_holds_so_many_sockets_and_streams_and_no_more() {
+    drive(async |app| {
+        let id = global(app.drop(&[("ONE", 1)]).await);
+        let watch = async |accept: &str| {
+            let body = json!({ "query": WATCH, "variables": { "id": id } });
+            let request = app.client().post(app.url("/graphql")).header("accept", accept).json(&body);
+            request.send().await.unwrap()
+        };
+        let mut sockets: Vec<Socket> = Vec::new();
+        let mut streams: Vec<Response> = Vec::new();
+        for _ in 0..STREAMS / 3 {
+            sockets.push(Socket::ready(app.address, Value::Null).await);
+            streams.push(watch("text/event-stream").await);
+            streams.push(watch(MULTIPART).await);
+        }
+        assert!(streams.iter().all(|answer| answer.status() == StatusCode::OK));
+        let Err(Error::Http(refused)) = Socket::open_with(app.address, &[]).await else {
+            panic!("a socket too many was opened");
+        };
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        // Whoever it claims to come from: nobody said that it is a proxy.
+        let elsewhere = Socket::open_with(app.address, &[("x-forwarded-for", "203.0.113.9")]).await;
+        assert!(matches!(elsewhere, Err(Error::Http(_))));
+        for accept in ["text/event-stream", MULTIPART] {
+            let refused = watch(accept).await;
+            assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(refused.headers()["retry-after"], "10");
+            let refused: Value = refused.json().await.unwrap();
+            let expected = json!({ "code": "RATE_LIMITED", "retryAfterMs": 10_000 });
+            assert_eq!(refused["errors"][0]["extensions"], expected);
+        }
+        // Requests that end are not counted.
+        assert!(app.data(None, "{ serverTime }", Value::Null).await["serverTime"].is_string());
+        // A closed socket makes room, as soon as the server has noticed.
+        drop((sockets, streams));
+        eventually(async || Socket::open_with(app.address, &[]).await.is_ok()).await;
     })
     .await;
 }

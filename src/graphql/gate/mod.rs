@@ -16,6 +16,7 @@ use async_graphql::{
 };
 
 use super::{Credentials, error::ApiError};
+use crate::config::Limits;
 
 /// A request that may be executed.
 pub struct Admitted {
@@ -36,15 +37,15 @@ const COSTLY: [&str; 2] = ["signup", "login"];
 /// Parses and measures the request.
 ///
 /// # Errors
-/// `ParseFailed`, `ValidationFailed` with the limit that was passed, or `Unauthenticated` for a token that is not
+/// `ParseFailed`, `ValidationFailed`, `LimitPassed`, or `Unauthenticated` for a token that is not
 /// good: but signing in, refreshing and logging out disregard it, or a client that sends its old token with
 /// everything could never get a new one.
-pub fn admit(mut request: Request, credentials: &Credentials) -> Result<Admitted, ApiError> {
-    text::measure(&request.query)?;
+pub fn admit(mut request: Request, credentials: &Credentials, limits: &Limits) -> Result<Admitted, ApiError> {
+    text::measure(&request.query, limits)?;
     let document = parse_query(&request.query).map_err(|error| ApiError::ParseFailed(error.to_string()))?;
     let operation = chosen(&document, request.operation_name.as_deref())?;
     let kind = operation.ty;
-    selection::measure(&document)?;
+    selection::measure(&document, limits)?;
     let roots = selection::root_fields(&document, operation);
     if kind == OperationType::Mutation {
         check_mutation(&roots)?;
@@ -56,6 +57,11 @@ pub fn admit(mut request: Request, credentials: &Credentials) -> Result<Admitted
     check_variables(operation, &request)?;
     request.set_parsed_query(document);
     Ok(Admitted { request, kind })
+}
+
+/// The document passed this limit.
+fn passed(limit: &'static str, why: String) -> Result<(), ApiError> {
+    Err(ApiError::LimitPassed { limit, why })
 }
 
 /// A request is one try at a password, or limits on tries would count requests in vain.
@@ -109,5 +115,35 @@ fn chosen<'a>(
             Some(only) if operations.len() == 1 => Ok(&only.node),
             _ => Err(refuse("The document has several operations: set operationName.")),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graphql;
+
+    /// Who sets every limit as high as it goes still has a server that lives: a test's thread has a stack of the size of
+    /// the runtime's.
+    #[tokio::test]
+    async fn the_highest_limits_are_survived() {
+        let limits = Limits::highest();
+        let schema = graphql::schema(true, &limits);
+        let [open, close] = ["[", "]"].map(|bracket| bracket.repeat(limits.brackets - 2));
+        let nested = |open: &str, inner: &str, close: &str, times: usize| {
+            format!("{}{inner}{}", open.repeat(times), close.repeat(times))
+        };
+        let types = nested("fields { type { ", "name", " } }", limits.brackets / 2 - 2);
+        for document in [
+            format!("{{ drop(id: {open}1{close}) {{ id }} }}"),
+            format!("query($a: [ID] = {open}1{close}) {{ drop(id: $a) {{ id }} }}"),
+            nested("{ ... on Query ", "{ x }", " }", limits.brackets - 1),
+            format!("{{ __schema {{ types {{ {types} }} }} }}"),
+        ] {
+            let admitted = admit(Request::new(&document), &Credentials::Anonymous, &limits);
+            let request = admitted.unwrap_or_else(|error| panic!("{error:?}: {document}")).request;
+            // There is no service behind the schema, and none of these gets as far.
+            schema.execute(request).await;
+        }
     }
 }

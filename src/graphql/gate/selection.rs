@@ -2,47 +2,65 @@
 
 use std::collections::{HashMap, HashSet};
 
-use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, Selection, SelectionSet};
+use async_graphql::{
+    Positioned,
+    parser::types::{ExecutableDocument, OperationDefinition, Selection, SelectionSet},
+};
 
+use super::{Limits, passed};
 use crate::graphql::error::ApiError;
 
-/// Fields, inline fragments and spreads after expansion. Introspection has some 150.
-const MOST_NODES: u64 = 1_000;
-/// Levels of selection after expansion, spreads among them. Introspection has 17.
-const DEEPEST_SELECTION: u64 = 24;
-
-/// The size of a selection after expansion.
+/// What a selection comes to after expansion. A document grows with it, so everything saturates.
 #[derive(Clone, Copy, Default)]
 struct Size {
-    nodes: u64,
-    depth: u64,
+    nodes: usize,
+    depth: usize,
+    aliases: usize,
+    repeats: usize,
+    /// The most at one place.
+    directives: usize,
+}
+
+impl Size {
+    fn add(&mut self, part: Self) {
+        self.nodes = self.nodes.saturating_add(part.nodes);
+        self.depth = self.depth.max(part.depth);
+        self.aliases = self.aliases.saturating_add(part.aliases);
+        self.repeats = self.repeats.saturating_add(part.repeats);
+        self.directives = self.directives.max(part.directives);
+    }
 }
 
 /// Refuses a document that grows too large, and fragments that contain themselves. The validator walks all of it, so
 /// all of it counts: operations that are not chosen and fragments that nobody uses as well.
-pub(super) fn measure(document: &ExecutableDocument) -> Result<(), ApiError> {
+pub(super) fn measure(document: &ExecutableDocument, limits: &Limits) -> Result<(), ApiError> {
     let mut scale = Scale { document, known: HashMap::new(), open: HashSet::new() };
-    let operations = document.operations.iter().map(|(_, operation)| &operation.node.selection_set.node);
-    let fragments = document.fragments.values().map(|fragment| &fragment.node.selection_set.node);
     let mut size = Size::default();
-    for selections in operations.chain(fragments) {
-        let part = scale.weigh(selections)?;
-        size.nodes = size.nodes.saturating_add(part.nodes);
-        size.depth = size.depth.max(part.depth);
+    let at_one_place = |directives: usize| Size { directives, ..Size::default() };
+    for (_, operation) in document.operations.iter() {
+        let operation = &operation.node;
+        size.add(at_one_place(operation.directives.len()));
+        for variable in &operation.variable_definitions {
+            size.add(at_one_place(variable.node.directives.len()));
+        }
+        size.add(scale.weigh(&operation.selection_set.node)?);
     }
-    if size.nodes > MOST_NODES {
-        return refuse(format!(
-            "The document selects more than {MOST_NODES} fields once its fragments are expanded."
-        ));
+    for fragment in document.fragments.values() {
+        size.add(at_one_place(fragment.node.directives.len()));
+        size.add(scale.weigh(&fragment.node.selection_set.node)?);
     }
-    if size.depth > DEEPEST_SELECTION {
-        return refuse(format!("The document selects deeper than {DEEPEST_SELECTION} levels."));
+    for (limit, most, found, what) in [
+        ("QUERY_MAX_SELECTIONS", limits.selections, size.nodes, "fields once its fragments are expanded"),
+        ("QUERY_MAX_DEPTH", limits.depth, size.depth, "levels once its fragments are expanded"),
+        ("QUERY_MAX_ALIASES", limits.aliases, size.aliases, "aliases"),
+        ("QUERY_MAX_REPEATS", limits.repeats, size.repeats, "fields beside themselves"),
+        ("QUERY_MAX_DIRECTIVES", limits.directives, size.directives, "directives at one place"),
+    ] {
+        if found > most {
+            return passed(limit, format!("The document has more than {most} {what}."));
+        }
     }
     Ok(())
-}
-
-fn refuse<T>(why: String) -> Result<T, ApiError> {
-    Err(ApiError::ValidationFailed(why))
 }
 
 struct Scale<'a> {
@@ -57,15 +75,26 @@ impl<'a> Scale<'a> {
     /// Recursion is bounded by the text's nesting and number of tokens.
     fn weigh(&mut self, selections: &'a SelectionSet) -> Result<Size, ApiError> {
         let mut sum = Size::default();
+        let mut keys = HashSet::new();
         for selection in &selections.items {
-            let size = match &selection.node {
-                Selection::Field(field) => self.weigh(&field.node.selection_set.node)?,
-                Selection::InlineFragment(fragment) => self.weigh(&fragment.node.selection_set.node)?,
-                Selection::FragmentSpread(spread) => self.weigh_fragment(&spread.node.fragment_name.node)?,
+            let (inner, directives) = match &selection.node {
+                Selection::Field(Positioned { node: field, .. }) => {
+                    sum.aliases = sum.aliases.saturating_add(field.alias.iter().len());
+                    let is_new = keys.insert(field.response_key().node.as_str());
+                    sum.repeats = sum.repeats.saturating_add(usize::from(!is_new));
+                    (self.weigh(&field.selection_set.node)?, &field.directives)
+                }
+                Selection::InlineFragment(Positioned { node: fragment, .. }) => {
+                    (self.weigh(&fragment.selection_set.node)?, &fragment.directives)
+                }
+                Selection::FragmentSpread(Positioned { node: spread, .. }) => {
+                    (self.weigh_fragment(&spread.fragment_name.node)?, &spread.directives)
+                }
             };
             // A spread counts itself: one of a fragment that is not there is walked like any other.
-            sum.nodes = sum.nodes.saturating_add(size.nodes).saturating_add(1);
-            sum.depth = sum.depth.max(size.depth.saturating_add(1));
+            let itself = Size { nodes: 1, directives: directives.len(), ..Size::default() };
+            sum.add(Size { depth: inner.depth.saturating_add(1), ..inner });
+            sum.add(itself);
         }
         Ok(sum)
     }
@@ -77,7 +106,7 @@ impl<'a> Scale<'a> {
         // The validator complains of a fragment that is not there.
         let Some(fragment) = self.document.fragments.get(name) else { return Ok(Size::default()) };
         if !self.open.insert(name) {
-            return refuse(format!("The fragment {name} contains itself."));
+            return Err(ApiError::ValidationFailed(format!("The fragment {name} contains itself.")));
         }
         let size = self.weigh(&fragment.node.selection_set.node)?;
         self.open.remove(name);

@@ -1,19 +1,13 @@
 //! Measures the text of a document before anything recurses over it.
 
+use super::{Limits, passed};
 use crate::graphql::error::ApiError;
 
-/// GraphiQL's introspection query has some 2 KiB.
-const LONGEST_DOCUMENT: usize = 8 * 1024;
-/// Open brackets of any kind at once. Introspection has 13.
-const DEEPEST_NESTING: usize = 32;
-/// Introspection has some 350.
-const MOST_TOKENS: usize = 1_000;
-
 /// Counts bytes, tokens and open brackets, outside of strings and comments.
-pub(super) fn measure(text: &str) -> Result<(), ApiError> {
-    if text.len() > LONGEST_DOCUMENT {
-        let length = text.len();
-        return refuse(format!("The document has {length} bytes; {LONGEST_DOCUMENT} are the most."));
+pub(super) fn measure(text: &str, limits: &Limits) -> Result<(), ApiError> {
+    if text.len() > limits.document_bytes {
+        let (length, most) = (text.len(), limits.document_bytes);
+        return passed("QUERY_MAX_BYTES", format!("The document has {length} bytes; {most} are the most."));
     }
     let (mut tokens, mut nesting) = (0_usize, 0_usize);
     let mut rest = text;
@@ -29,11 +23,15 @@ pub(super) fn measure(text: &str) -> Result<(), ApiError> {
             ']' | '}' | ')' => nesting = nesting.saturating_sub(1),
             _ => {}
         }
-        if tokens > MOST_TOKENS {
-            return refuse(format!("The document has more than {MOST_TOKENS} tokens."));
+        if tokens > limits.tokens {
+            return passed(
+                "QUERY_MAX_TOKENS",
+                format!("The document has more than {} tokens.", limits.tokens),
+            );
         }
-        if nesting > DEEPEST_NESTING {
-            return refuse(format!("The document nests deeper than {DEEPEST_NESTING} brackets."));
+        if nesting > limits.brackets {
+            let why = format!("The document nests deeper than {} brackets.", limits.brackets);
+            return passed("QUERY_MAX_BRACKETS", why);
         }
     }
     Ok(())
@@ -77,13 +75,13 @@ fn string_length(rest: &str) -> usize {
     rest.len()
 }
 
-fn refuse(why: String) -> Result<(), ApiError> {
-    Err(ApiError::ValidationFailed(why))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn measure(text: &str) -> Result<(), ApiError> {
+        super::measure(text, &Limits::default())
+    }
 
     #[test]
     fn brackets_in_strings_and_comments_do_not_nest() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::{
     extract::ws::{Message, WebSocket, WebSocketUpgrade},
-    http::{HeaderMap, StatusCode},
+    http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
 use futures_util::StreamExt as _;
@@ -17,7 +17,9 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::StreamMap;
 
 use super::{
-    Site, begun, credentials,
+    Site,
+    answer::{self, MediaType},
+    begun, credentials,
     operation::{self, Event, Events},
 };
 use crate::graphql::{self, ApiError, Credentials};
@@ -34,20 +36,22 @@ const SILENT_FOR: Duration = Duration::from_secs(50);
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 /// How often it is asked whether the socket's token is still good.
 const CHECK_TOKEN_EVERY: Duration = Duration::from_millis(500);
-/// Operations at once on one socket.
-const MOST_OPERATIONS: usize = 32;
 /// As for a body over HTTP.
 const LARGEST_MESSAGE: usize = 64 * 1024;
 /// The library's default reserves 128 KiB for reading on each socket.
 const BUFFER: usize = 4 * 1024;
 
 /// Upgrades to the protocol; other protocols, the older `graphql-ws` too, are refused.
-pub(super) fn open(site: Site, headers: &HeaderMap, upgrade: WebSocketUpgrade) -> Response {
-    let credentials = credentials::from_headers(&site.app.accounts, headers);
+pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Response {
+    let credentials = credentials::from_headers(&site.app.accounts, &parts.headers);
     let upgrade = upgrade.protocols([PROTOCOL]);
     if upgrade.selected_protocol().is_none() {
         return (StatusCode::BAD_REQUEST, "This socket speaks graphql-transport-ws.\n").into_response();
     }
+    let place = match site.take_place(parts) {
+        Ok(place) => place,
+        Err(error) => return answer::turned_away(MediaType::Json, &error.into_response()),
+    };
     upgrade
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
@@ -55,7 +59,7 @@ pub(super) fn open(site: Site, headers: &HeaderMap, upgrade: WebSocketUpgrade) -
         .max_message_size(LARGEST_MESSAGE)
         .max_frame_size(LARGEST_MESSAGE)
         .on_upgrade(move |socket| async move {
-            let _alive = site.socket_alive.clone();
+            let _held = (place, site.socket_alive.clone());
             site.app.metrics.sockets.inc();
             let metrics = site.app.metrics.clone();
             Session { site, socket, credentials, ready: false, operations: StreamMap::new() }.run().await;
@@ -151,7 +155,9 @@ impl Session {
             ClientMessage::Subscribe { id, .. } if self.operations.contains_key(&id) => {
                 return Ok(Some(Goodbye::already(&id)));
             }
-            ClientMessage::Subscribe { id, .. } if self.operations.len() >= MOST_OPERATIONS => {
+            ClientMessage::Subscribe { id, .. }
+                if self.operations.len() >= self.site.limits.socket_operations =>
+            {
                 let error = ApiError::Overloaded { retry_after: Duration::from_secs(1) };
                 self.send_text(protocol::error(&id, &error.into_response().errors)).await?;
             }
@@ -159,7 +165,7 @@ impl Session {
                 let Some(request) = payload.into_whole_request() else {
                     return Ok(Some(Goodbye::BAD_MESSAGE));
                 };
-                let admitted = graphql::admit(request, &self.credentials);
+                let admitted = graphql::admit(request, &self.credentials, &self.site.limits);
                 let events = operation::start(&self.site, self.credentials, admitted);
                 self.operations.insert(id, events);
             }

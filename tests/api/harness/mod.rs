@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sneaker_drop::{
     accounts::Lifetimes,
     app::App,
-    config::{DatabaseConfig, TokenSecrets},
+    config::{DatabaseConfig, Limits, TokenSecrets},
     db::Database,
     drops::{Money, NewDrop, NewSize},
     http::{self, HttpSettings},
@@ -34,6 +34,9 @@ pub use socket::Socket;
 
 pub const ACCESS_SECRET: &str = "test-access-secret-0123456789abcdef";
 pub const REFRESH_SECRET: &str = "test-refresh-secret-0123456789abcde";
+
+/// Sockets and streams from the tests' one address. More than any test has but the one that wants too many.
+pub const STREAMS: usize = 60;
 
 /// No test takes nearly as long: this one waits for something that does not come.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
@@ -95,6 +98,8 @@ impl TestApp {
         let address = listener.local_addr().unwrap();
         let settings = HttpSettings {
             cors_origins: vec!["https://shop.example".into()],
+            trusted_proxies: Vec::new(),
+            limits: Limits { streams_per_address: STREAMS, ..Limits::default() },
             graphiql: true,
             introspection: true,
         };
@@ -276,11 +281,7 @@ impl TestApp {
     /// Asks the database until it counts this many.
     pub async fn wait_for_count(&self, select: &str, wanted: i64) {
         let mut connection = self.connection().await;
-        let asked = tokio::time::Instant::now();
-        while count(&mut connection, select).await != wanted {
-            assert!(asked.elapsed() < Duration::from_secs(30), "never counted {wanted}: {select}");
-            tokio::task::yield_now().await;
-        }
+        eventually(async || count(&mut connection, select).await == wanted).await;
     }
 
     pub async fn count(&self, select: &str) -> i64 {
@@ -293,6 +294,13 @@ impl TestApp {
 
     pub async fn assert_stock_law(&self) {
         assert_eq!(self.findings().await, [], "the stock law is broken");
+    }
+}
+
+/// Asks again and again until it is so; the test's own limit ends what never comes.
+pub async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
+    while !is_so().await {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -1,0 +1,138 @@
+//! Where a client is, and how many connections that stay open it may hold.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use axum::http::HeaderMap;
+use ipnet::IpNet;
+
+/// The other end of the connection on which a request came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// The client of a request. An IPv6 network of 64 bits is one: whoever has an address there has all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Client(IpAddr);
+
+impl Client {
+    /// Who `address` belongs to.
+    fn at(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+            address => address,
+        })
+    }
+
+    /// Reads `X-Forwarded-For` from its end, where the nearest proxy has written, for as long as what it says was
+    /// written by a proxy that is trusted. Anybody may write there what they like before.
+    pub(super) fn of(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
+        let is_trusted =
+            |address: IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));
+        let lines = headers.get_all("x-forwarded-for").iter().rev();
+        let hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
+        let mut client = peer.0;
+        for hop in hops {
+            if !is_trusted(client) {
+                break;
+            }
+            let Ok(before) = hop.trim().parse() else { break };
+            client = before;
+        }
+        Self::at(client)
+    }
+}
+
+/// Counts what each client holds open.
+#[derive(Clone)]
+pub(super) struct Places {
+    most: usize,
+    taken: Arc<Mutex<HashMap<Client, usize>>>,
+}
+
+/// One connection that stays open; given back when dropped.
+pub(super) struct Place {
+    client: Client,
+    taken: Arc<Mutex<HashMap<Client, usize>>>,
+}
+
+impl Places {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, taken: Arc::default() }
+    }
+
+    /// A place for one more of this client's; `None`: it has all that it may have.
+    pub(super) fn take(&self, client: Client) -> Option<Place> {
+        let mut taken = lock(&self.taken);
+        if taken.get(&client).is_some_and(|count| *count >= self.most) {
+            return None;
+        }
+        *taken.entry(client).or_default() += 1;
+        Some(Place { client, taken: self.taken.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.taken);
+        if let Some(count) = taken.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.client);
+            }
+        }
+    }
+}
+
+fn lock(taken: &Mutex<HashMap<Client, usize>>) -> MutexGuard<'_, HashMap<Client, usize>> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, forwarded: &[&str], trusted: &[&str]) -> IpAddr {
+        let mut headers = HeaderMap::new();
+        for line in forwarded {
+            headers.append("x-forwarded-for", line.parse().unwrap());
+        }
+        let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        Client::of(Peer(peer.parse().unwrap()), &headers, &trusted).0
+    }
+
+    #[test]
+    fn only_trusted_proxies_say_where_a_client_is() {
+        let ours = ["10.0.0.0/8"];
+        for (peer, forwarded, trusted, expected) in [
+            ("192.0.2.1", &[][..], &ours[..], "192.0.2.1"),
+            ("192.0.2.1", &["203.0.113.9"], &ours, "192.0.2.1"),
+            ("10.0.0.1", &["203.0.113.9"], &[], "10.0.0.1"),
+            ("10.0.0.1", &["203.0.113.9"], &ours, "203.0.113.9"),
+            // What stands before the first address that is not trusted may be the client's invention.
+            ("10.0.0.1", &["198.51.100.7, 203.0.113.9, 10.0.0.2"], &ours, "203.0.113.9"),
+            ("10.0.0.1", &["198.51.100.7", "203.0.113.9"], &ours, "203.0.113.9"),
+            ("10.0.0.1", &["203.0.113.9, nonsense"], &ours, "10.0.0.1"),
+            ("::ffff:10.0.0.1", &["203.0.113.9"], &ours, "203.0.113.9"),
+            ("2001:db8:1:2:3:4:5:6", &[], &ours, "2001:db8:1:2::"),
+        ] {
+            let expected: IpAddr = expected.parse().unwrap();
+            assert_eq!(client(peer, forwarded, trusted), expected, "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn places_are_counted_for_each_client_and_given_back() {
+        let places = Places::new(2);
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|address| Client::at(address.parse().unwrap()));
+        let held = [places.take(one), places.take(one)];
+        assert!(held.iter().all(Option::is_some));
+        assert!(places.take(one).is_none());
+        assert!(places.take(other).is_some());
+        drop(held);
+        assert!(places.take(one).is_some());
+        assert!(lock(&places.taken).is_empty(), "whoever holds nothing takes no memory");
+    }
+}
