@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     accounts::{Accounts, Lifetimes},
-    config::TokenSecrets,
+    config::{Limits, TokenSecrets},
     db::{self, Database, DbError},
     drops::{CreateError, DropState, Drops, NewDrop},
     feed::Feed,
@@ -36,12 +36,18 @@ pub struct App {
 
 impl App {
     /// Wires the services over `db`. Nothing runs yet: see [`start`](Self::start).
-    pub fn new(db: Database, secrets: &TokenSecrets, lifetimes: Lifetimes, metrics: Metrics) -> Self {
+    pub fn new(
+        db: Database,
+        secrets: &TokenSecrets,
+        lifetimes: Lifetimes,
+        limits: &Limits,
+        metrics: Metrics,
+    ) -> Self {
         let drops = Drops::new(&db);
         let feed = Feed::new(&drops, &metrics);
         Self {
             accounts: Accounts::new(&db, secrets, lifetimes, &metrics),
-            stock: Stock::new(&db, &drops, &feed, &metrics),
+            stock: Stock::new(&db, &drops, &feed, &metrics, limits),
             drops,
             feed,
             metrics,

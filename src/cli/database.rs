@@ -58,7 +58,7 @@ impl Reached {
 pub(super) fn app(config: &Config, database: &DatabaseConfig) -> Result<App, Failure> {
     let metrics = Metrics::default();
     let db = Database::new(database, &metrics)?;
-    Ok(App::new(db, &secrets(config)?, lifetimes(config), metrics))
+    Ok(App::new(db, &secrets(config)?, lifetimes(config), &config.limits, metrics))
 }
 
 fn secrets(config: &Config) -> Result<TokenSecrets, Failure> {
@@ -150,5 +150,5 @@ fn app_without_tokens(config: &Config, database: &DatabaseConfig) -> Result<App,
     let metrics = Metrics::default();
     let db = Database::new(database, &metrics)?;
     let secrets = TokenSecrets { access: random_secret(), refresh: random_secret() };
-    Ok(App::new(db, &secrets, lifetimes(config), metrics))
+    Ok(App::new(db, &secrets, lifetimes(config), &config.limits, metrics))
 }

@@ -69,6 +69,8 @@ limits! {
     cost: "QUERY_MAX_COST", 25000 in 1000..=1000000, "fields of an answer, every list at its fullest";
     /// A page has a handful.
     socket_operations: "SOCKET_MAX_OPERATIONS", 32 in 1..=1000, "operations under way on one WebSocket";
+    /// More are not faster, and hold the drop's lock longer.
+    batch: "STOCK_MAX_BATCH", 128 in 1..=1024, "reservations, purchases and cancellations of one drop in one transaction";
     /// A household, an office or a mobile operator's gateway has one address (or IPv6 network of 64 bits) for many.
     streams_per_address: "STREAMS_PER_ADDRESS", 1000 in 1..=1000000, "WebSockets and streams open from one address";
 }

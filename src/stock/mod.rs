@@ -20,6 +20,7 @@ pub use reservation::{Purchase, Reservation, ReservationStatus};
 
 use crate::{
     clock::ClockReading,
+    config::Limits,
     db::{Database, DbError},
     drops::Drops,
     feed::Feed,
@@ -55,8 +56,9 @@ pub struct Stock {
 impl Stock {
     /// The service over `db`, which tells `feed` what it committed. [`watch_deadlines`](Self::watch_deadlines) has
     /// to run beside it.
-    pub fn new(db: &Database, drops: &Drops, feed: &Feed, metrics: &Metrics) -> Self {
-        let queues = Arc::new(Queues::new(db.clone(), drops.clone(), feed.clone(), metrics.clone()));
+    pub fn new(db: &Database, drops: &Drops, feed: &Feed, metrics: &Metrics, limits: &Limits) -> Self {
+        let queues = Queues::new(db.clone(), drops.clone(), feed.clone(), metrics.clone(), limits.batch);
+        let queues = Arc::new(queues);
         Self { db: db.clone(), queues, metrics: metrics.clone() }
     }
 

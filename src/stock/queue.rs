@@ -27,8 +27,6 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Operations in one transaction at most.
-const LARGEST_BATCH: usize = 128;
 /// Operations that may wait for one drop; more are told to come back.
 const LONGEST_QUEUE: usize = 8_192;
 /// An operation that has waited this long is told to come back instead of being begun.
@@ -64,13 +62,22 @@ pub(super) struct Queues {
     drops: Drops,
     feed: Feed,
     metrics: Metrics,
+    /// Operations in one transaction at most.
+    largest_batch: usize,
     /// Transactions under way.
     under_way: watch::Sender<usize>,
 }
 
 impl Queues {
-    pub(super) fn new(db: Database, drops: Drops, feed: Feed, metrics: Metrics) -> Self {
-        Self { open: Mutex::default(), db, drops, feed, metrics, under_way: watch::Sender::new(0) }
+    pub(super) fn new(
+        db: Database,
+        drops: Drops,
+        feed: Feed,
+        metrics: Metrics,
+        largest_batch: usize,
+    ) -> Self {
+        let under_way = watch::Sender::new(0);
+        Self { open: Mutex::default(), db, drops, feed, metrics, largest_batch, under_way }
     }
 
     /// Runs the operation in the drop's next batch and returns its answer.
@@ -150,7 +157,7 @@ impl Queue {
             };
             let mut jobs = Vec::new();
             first.into_iter().for_each(|message| self.take(message, &mut jobs));
-            while jobs.len() < LARGEST_BATCH
+            while jobs.len() < self.all.largest_batch
                 && let Ok(message) = self.messages.try_recv()
             {
                 self.take(message, &mut jobs);

@@ -93,13 +93,14 @@ impl TestApp {
         let db = Database::new(&settings, &metrics).unwrap();
         let secrets = TokenSecrets { access: ACCESS_SECRET.into(), refresh: REFRESH_SECRET.into() };
         let lifetimes = Lifetimes { access: Duration::from_secs(900), refresh: Duration::from_secs(86_400) };
-        let app = App::new(db, &secrets, lifetimes, metrics);
+        let limits = Limits { streams_per_address: STREAMS, ..Limits::default() };
+        let app = App::new(db, &secrets, lifetimes, &limits, metrics);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let settings = HttpSettings {
             cors_origins: vec!["https://shop.example".into()],
             trusted_proxies: Vec::new(),
-            limits: Limits { streams_per_address: STREAMS, ..Limits::default() },
+            limits,
             graphiql: true,
             introspection: true,
         };
