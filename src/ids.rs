@@ -181,6 +181,14 @@ impl<T> Page<T> {
     }
 }
 
+impl<T: Clone> Page<T> {
+    /// A shorter page of the same list.
+    pub fn shortened(&self, first: usize) -> Self {
+        let items = self.items.iter().take(first).cloned().collect();
+        Self { items, has_next: self.has_next || self.items.len() > first }
+    }
+}
+
 /// Bytes as base64url without padding: ids and cursors.
 pub fn base64(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)

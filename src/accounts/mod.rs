@@ -5,6 +5,7 @@
 //! round trip for it.
 
 mod error;
+mod names;
 mod passwords;
 mod queries;
 mod rules;
@@ -99,6 +100,7 @@ pub struct Accounts {
     passwords: passwords::Passwords,
     tokens: Arc<tokens::Tokens>,
     ended: Arc<sessions::EndedSessions>,
+    names: Arc<names::Names>,
     lifetimes: Lifetimes,
 }
 
@@ -110,6 +112,7 @@ impl Accounts {
             passwords: passwords::Passwords::new(metrics),
             tokens: Arc::new(tokens::Tokens::new(secrets)),
             ended: Arc::default(),
+            names: Arc::new(names::Names::new()),
             lifetimes,
         }
     }
@@ -203,7 +206,14 @@ impl Accounts {
     /// # Errors
     /// The database.
     pub async fn list_public(&self, ids: &[UserId]) -> Result<Vec<PublicPerson>, DbError> {
-        self.db.run(async |connection| queries::list_public(connection, ids).await).await
+        let people = self.db.run(async |connection| queries::list_public(connection, ids).await).await?;
+        self.names.keep(&people);
+        Ok(people)
+    }
+
+    /// What everyone may see of a person who was read from the database lately.
+    pub fn kept_public(&self, id: UserId) -> Option<PublicPerson> {
+        self.names.find(id)
     }
 
     /// Gives or takes a role. All sessions of the person end with it, so that no token outlives the role it was

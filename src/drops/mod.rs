@@ -40,6 +40,17 @@ pub struct ListDrops {
     pub reverse: bool,
 }
 
+/// How far a drop is.
+#[derive(Clone, Copy, Debug)]
+pub struct VersionAt {
+    /// Which.
+    pub id: DropId,
+    /// Its version.
+    pub version: i32,
+    /// Whether it is neither cancelled nor over.
+    pub is_open: bool,
+}
+
 /// The service. Cloning is cheap and shares it.
 #[derive(Clone)]
 pub struct Drops {
@@ -90,12 +101,12 @@ impl Drops {
         Ok(Page::of(found, list.first))
     }
 
-    /// The versions of these drops and, if asked for, of every drop that is neither cancelled nor over.
+    /// The versions of these drops and of every drop that is neither cancelled nor over.
     ///
     /// # Errors
     /// The database.
-    pub async fn list_versions(&self, ids: &[DropId], all_open: bool) -> Result<Vec<(DropId, i32)>, DbError> {
-        self.db.run(async |connection| queries::list_versions(connection, ids, all_open).await).await
+    pub async fn list_versions(&self, ids: &[DropId]) -> Result<Vec<VersionAt>, DbError> {
+        self.db.run(async |connection| queries::list_versions(connection, ids).await).await
     }
 
     /// The database clock.

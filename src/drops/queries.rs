@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension as _, Queryable};
 use diesel_async::RunQueryDsl as _;
 use uuid::Uuid;
 
-use super::{Catalogue, DropState, DropStatus, ListDrops, Money, SizeStock, StockCount, rules::CheckedDrop};
+use super::{
+    Catalogue, DropState, DropStatus, ListDrops, Money, SizeStock, StockCount, VersionAt, rules::CheckedDrop,
+};
 use crate::{
     clock::{ClockReading, Timestamp},
     db::{Connection, DbError, statement},
@@ -191,19 +193,19 @@ fn status_name(status: DropStatus) -> &'static str {
 }
 
 statement!(
-    ListVersions -> (SqlUuid, Integer),
-    "SELECT id, stock_version FROM drops
-     WHERE id = ANY($1)
-        OR ($2 AND cancelled_at IS NULL AND (ends_at IS NULL OR ends_at > statement_timestamp()))",
-    { ids: Array<SqlUuid> => Vec<Uuid>, all_open: diesel::sql_types::Bool => bool }
+    ListVersions -> (SqlUuid, Integer, Bool),
+    "SELECT id, stock_version, is_open
+     FROM drops, LATERAL (
+        SELECT cancelled_at IS NULL AND (ends_at IS NULL OR ends_at > statement_timestamp())
+     ) AS open (is_open)
+     WHERE is_open OR id = ANY($1)",
+    { ids: Array<SqlUuid> => Vec<Uuid> }
 );
 
-pub(super) async fn list_versions(
-    connection: &mut Connection,
-    ids: &[DropId],
-    all_open: bool,
-) -> Result<Vec<(DropId, i32)>> {
-    Ok(ListVersions { ids: ids.iter().map(|id| id.0).collect(), all_open }.load(connection).await?)
+pub(super) async fn list_versions(connection: &mut Connection, ids: &[DropId]) -> Result<Vec<VersionAt>> {
+    let list = ListVersions { ids: ids.iter().map(|id| id.0).collect() };
+    let rows: Vec<(DropId, i32, bool)> = list.load(connection).await?;
+    Ok(rows.into_iter().map(|(id, version, is_open)| VersionAt { id, version, is_open }).collect())
 }
 
 statement!(FindNow -> Timestamptz, "SELECT statement_timestamp()", {});

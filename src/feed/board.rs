@@ -1,4 +1,7 @@
-//! The board: every open drop, kept while anybody watches it.
+//! The board: every open drop, in memory, for whoever watches them all and for whoever asks.
+//!
+//! What it shows is right by version: a change through this server is on it before the caller is answered, and one
+//! through another server when the poll has found it. While the poll does not succeed the board answers nobody.
 
 use std::{
     collections::HashMap,
@@ -9,21 +12,68 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 use super::shown::Shown;
-use crate::{drops::DropStatus, ids::DropId, telemetry::Metrics};
+use crate::{
+    clock::Timestamp,
+    drops::{DropState, DropStatus, ListDrops},
+    ids::{DropId, Page},
+    telemetry::Metrics,
+};
 
 /// How long the last state of a drop that is over stays, so that the slowest subscriber gets it.
 const KEEP_GONE: Duration = Duration::from_secs(60);
+/// A board that was not compared with the database for longer may be wrong by more than anyone should see.
+const GOOD_FOR: Duration = Duration::from_secs(1);
+/// Drops that are kept; where more are open, questions go to the database.
+const MOST_DROPS: usize = 1_000;
 
 pub(super) struct Board {
-    entries: Mutex<HashMap<DropId, Entry>>,
+    content: Mutex<Content>,
     /// Counts the changes; its receivers are the subscribers.
     changes: watch::Sender<u64>,
     metrics: Metrics,
 }
 
+#[derive(Default)]
+struct Content {
+    entries: HashMap<DropId, Entry>,
+    /// Rises with each change.
+    generation: u64,
+    /// When the clock will first change a status that is shown.
+    next_change: Option<Instant>,
+    /// Since when it is known that nothing is missing or old. `None`: a poll has yet to say so.
+    compared: Option<Instant>,
+}
+
 struct Entry {
     shown: Shown,
     since: Instant,
+}
+
+/// Which content of the board an answer was made from: it is good while the board has the same, and until the clock
+/// changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation {
+    number: u64,
+    next_change: Option<Instant>,
+}
+
+impl Generation {
+    /// The moment until which nothing changes by the clock alone.
+    pub fn good_until(&self) -> Option<Instant> {
+        self.next_change
+    }
+}
+
+impl Content {
+    /// The content, where it may be relied upon.
+    fn current(&self) -> Option<&Self> {
+        self.compared.is_some_and(|compared| compared.elapsed() < GOOD_FOR).then_some(self)
+    }
+
+    /// Sets the alarm anew.
+    fn look_at_the_clock(&mut self) {
+        self.next_change = self.entries.values().filter_map(|entry| entry.shown.next_clock_change()).min();
+    }
 }
 
 /// A subscriber's end of the board.
@@ -36,11 +86,10 @@ struct Place(Arc<Board>);
 
 impl Board {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        Self { entries: Mutex::default(), changes: watch::Sender::new(0), metrics: metrics.clone() }
+        Self { content: Mutex::default(), changes: watch::Sender::new(0), metrics: metrics.clone() }
     }
 
     pub(super) fn watch(self: &Arc<Self>) -> WatchingBoard {
-        let _entries = self.lock();
         self.metrics.subscribers.inc();
         WatchingBoard { changes: self.changes.subscribe(), place: Place(self.clone()) }
     }
@@ -50,44 +99,102 @@ impl Board {
     }
 
     pub(super) fn show(&self, new: &Shown) {
-        if !self.is_watched() {
-            return;
-        }
-        let mut entries = self.lock();
+        let mut content = self.lock();
         let entry = Entry { shown: new.clone(), since: Instant::now() };
-        match entries.get_mut(&new.state.id) {
+        let room = content.entries.len() < MOST_DROPS;
+        match content.entries.get_mut(&new.state.id) {
             Some(old) if new.is_later_reading_of(&old.shown) => {
                 old.shown = new.clone();
+                content.look_at_the_clock();
                 return;
             }
             Some(old) if !new.is_news_after(&old.shown) => return,
             Some(old) => *old = entry,
+            None if is_over(new) => return,
+            None if room => {
+                content.entries.insert(new.state.id, entry);
+            }
+            // It shows that something is missing until there is room again, and the poll tries anew.
             None => {
-                entries.insert(new.state.id, entry);
+                content.compared = None;
+                return;
             }
         }
+        content.generation += 1;
+        content.look_at_the_clock();
+        drop(content);
         self.changes.send_modify(|count| *count += 1);
     }
 
     pub(super) fn all(&self) -> Vec<Shown> {
-        self.lock().values().map(|entry| entry.shown.clone()).collect()
+        self.lock().entries.values().map(|entry| entry.shown.clone()).collect()
     }
 
     pub(super) fn versions(&self) -> HashMap<DropId, i32> {
-        self.lock().iter().map(|(id, entry)| (*id, entry.shown.state.version)).collect()
+        self.lock().entries.iter().map(|(id, entry)| (*id, entry.shown.state.version)).collect()
+    }
+
+    /// Notes that a comparison which began then found nothing that is not on the board: `open` drops are.
+    pub(super) fn compared(&self, began: Instant, open: &[DropId]) {
+        let mut content = self.lock();
+        let whole = open.iter().all(|id| content.entries.contains_key(id));
+        content.compared = whole.then_some(began);
     }
 
     /// Forgets drops that have been over for a while.
     pub(super) fn forget_the_gone(&self) {
-        self.lock().retain(|_, entry| {
-            !matches!(entry.shown.status, DropStatus::Ended | DropStatus::Cancelled)
-                || entry.since.elapsed() < KEEP_GONE
-        });
+        let mut content = self.lock();
+        content.entries.retain(|_, entry| !is_over(&entry.shown) || entry.since.elapsed() < KEEP_GONE);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<DropId, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn next_clock_change(&self) -> Option<Instant> {
+        self.lock().next_change
     }
+
+    pub(super) fn generation(&self) -> Option<Generation> {
+        let content = self.lock();
+        let Content { generation: number, next_change, .. } = *content.current()?;
+        Some(Generation { number, next_change })
+    }
+
+    pub(super) fn find(&self, id: DropId) -> Option<Arc<DropState>> {
+        Some(self.lock().current()?.entries.get(&id)?.shown.state.clone())
+    }
+
+    /// The page as the database would give it; `None`: only the database can, for the list has drops that are over.
+    pub(super) fn list(&self, list: &ListDrops) -> Option<Page<Arc<DropState>>> {
+        let over = |status: &DropStatus| matches!(status, DropStatus::Ended | DropStatus::Cancelled);
+        if list.statuses.iter().any(over) {
+            return None;
+        }
+        let place =
+            |state: &DropState| -> (Timestamp, uuid::Uuid) { (state.catalogue.starts_at, state.id.0) };
+        let after = list.after.map(|cursor| (cursor.at, cursor.id));
+        let follows = |state: &DropState| match after {
+            None => true,
+            Some(after) if list.reverse => place(state) > after,
+            Some(after) => place(state) < after,
+        };
+        let mut found: Vec<Arc<DropState>> = {
+            let content = self.lock();
+            let states = content.current()?.entries.values().map(|entry| &entry.shown.state);
+            states.filter(|state| list.statuses.contains(&state.status(state.read.now()))).cloned().collect()
+        };
+        found.retain(|state| follows(state));
+        found.sort_unstable_by_key(|state| place(state));
+        if !list.reverse {
+            found.reverse();
+        }
+        Some(Page::of(found, list.first))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_over(shown: &Shown) -> bool {
+    matches!(shown.status, DropStatus::Ended | DropStatus::Cancelled)
 }
 
 impl WatchingBoard {
@@ -99,9 +206,5 @@ impl WatchingBoard {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.metrics.subscribers.dec();
-        let mut entries = self.0.lock();
-        if !self.0.is_watched() {
-            entries.clear();
-        }
     }
 }

@@ -4,6 +4,8 @@
 //! states between, never the last one. Who publishes does so after COMMIT; late, repeated and reordered states are
 //! told by their version. The database is the truth: a poll of versions finds what nobody published here, and a
 //! timer reads again what the clock changes.
+//!
+//! What it keeps of the open drops also answers whoever asks for them.
 
 mod board;
 mod channel;
@@ -15,18 +17,19 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{Stream, StreamExt as _};
 use tokio::{sync::Notify, time::Instant};
 
+pub use board::Generation;
 pub use shown::Shown;
 
 use crate::{
     db::DbError,
-    drops::{DropState, DropStatus, Drops, ListDrops},
-    ids::DropId,
+    drops::{DropState, DropStatus, Drops, ListDrops, VersionAt},
+    ids::{DropId, Page},
     telemetry::Metrics,
 };
 use board::Board;
 use channel::Channels;
 
-/// How often versions are compared with the database's: what happened through another server, or was committed by
+/// How often versions are compared with the database's, watched or not: what happened through another server, or was committed by
 /// one that died before it could tell, shows this much later at most.
 const POLL: Duration = Duration::from_millis(250);
 /// Drops that the board reads at once when somebody begins to watch it.
@@ -97,6 +100,21 @@ impl Feed {
         self.channels.is_watched(id) || self.board.is_watched()
     }
 
+    /// What the open drops stand at. `None`: it is not known well enough; the database knows.
+    pub fn generation(&self) -> Option<Generation> {
+        self.board.generation()
+    }
+
+    /// An open drop at its newest version known here. `None`: the database has to be asked.
+    pub fn find(&self, id: DropId) -> Option<Arc<DropState>> {
+        self.board.find(id)
+    }
+
+    /// A page of open drops, each at its newest version known here. `None`: the database has to be asked.
+    pub fn list(&self, list: &ListDrops) -> Option<Page<Arc<DropState>>> {
+        self.board.list(list)
+    }
+
     /// Polls and times for as long as it is polled. Errors are logged and tried again.
     pub async fn run(self) {
         let mut poll = tokio::time::interval(POLL);
@@ -114,19 +132,19 @@ impl Feed {
         }
     }
 
-    /// Reads the drops whose version is not the one shown.
+    /// Reads the drops whose version is not the one shown, and open drops that are not shown yet.
     async fn look_for_new(&self) -> Result<(), DbError> {
+        let began = Instant::now();
         self.board.forget_the_gone();
-        let board = self.board.is_watched();
         let mut shown = self.channels.versions();
         shown.extend(self.board.versions());
-        if shown.is_empty() && !board {
-            return Ok(());
-        }
         let ids: Vec<DropId> = shown.keys().copied().collect();
-        let versions = self.drops.list_versions(&ids, board).await?;
-        let is_new = |(id, version): &(DropId, i32)| shown.get(id).is_none_or(|shown| shown < version);
-        self.read(&versions.into_iter().filter(is_new).map(|(id, _)| id).collect::<Vec<_>>()).await
+        let versions = self.drops.list_versions(&ids).await?;
+        let is_new = |at: &&VersionAt| shown.get(&at.id).is_none_or(|shown| *shown < at.version);
+        self.read(&versions.iter().filter(is_new).map(|at| at.id).collect::<Vec<_>>()).await?;
+        let open = versions.iter().filter(|at| at.is_open).map(|at| at.id);
+        self.board.compared(began, &open.collect::<Vec<_>>());
+        Ok(())
     }
 
     /// Reads the drops whose status the clock has changed. The database clock decides: where this machine's runs
@@ -151,7 +169,8 @@ impl Feed {
     }
 
     fn next_clock_change(&self) -> Option<Instant> {
-        self.channels.all().iter().chain(&self.board.all()).filter_map(Shown::next_clock_change).min()
+        let watched = self.channels.all().iter().filter_map(Shown::next_clock_change).min();
+        watched.into_iter().chain(self.board.next_clock_change()).min()
     }
 }
 

@@ -17,7 +17,6 @@ use crate::{
     clock::Timestamp,
     drops::{self, DropState, StockCount},
     ids::{self, Cursor, DropId, NodeId, Page},
-    stock::PageKey,
 };
 
 /// Where a drop stands in its life, derived from the database clock and its flags; no job flips it. The first that
@@ -97,8 +96,14 @@ pub(super) struct SneakerDrop {
 }
 
 impl SneakerDrop {
+    /// As it stood when it was read.
     pub(super) fn new(state: Arc<DropState>) -> Self {
         Self { at: state.read.at, state }
+    }
+
+    /// As the clock has it now, of a state that was read a while ago.
+    pub(super) fn now(state: Arc<DropState>) -> Self {
+        Self { at: state.read.now(), state }
     }
 }
 
@@ -196,10 +201,9 @@ impl SneakerDrop {
         first: Option<i32>,
         #[graphql(desc = "A cursor of this list: the entries that follow it.")] after: Option<String>,
     ) -> Result<Option<ReservationConnection>, ApiError> {
-        let key =
-            PageKey { drop_id: self.state.id, first: page_size(first, 20)?, after: place(after.as_deref())? };
-        let page = request(ctx).loaders.active(key).await?;
-        Ok(Some(ReservationConnection::of_drop(page, key.after, &self.state)))
+        let (first, after) = (page_size(first, 20)?, place(after.as_deref())?);
+        let page = request(ctx).loaders.active(&self.state, first, after).await?;
+        Ok(Some(ReservationConnection::of_drop(page, after, &self.state)))
     }
 
     /// Latest purchases, newest first. `first` is at most 50; more is BAD_USER_INPUT, here and in every list.
@@ -211,8 +215,7 @@ impl SneakerDrop {
             i32,
         >,
     ) -> Result<Option<Vec<Purchase>>, ApiError> {
-        let key = PageKey { drop_id: self.state.id, first: page_size(first, 3)?, after: None };
-        let page = request(ctx).loaders.buyers(key).await?;
+        let page = request(ctx).loaders.buyers(&self.state, page_size(first, 3)?).await?;
         let purchase = |purchase| Purchase::new(purchase, Some(self.state.clone()));
         Ok(Some(page.items.into_iter().map(purchase).collect()))
     }
@@ -244,10 +247,9 @@ pub(super) struct DropConnection {
 }
 
 impl DropConnection {
-    pub(super) fn new(page: Page<DropState>, after: Option<Cursor>) -> Self {
+    pub(super) fn new(page: Page<Arc<DropState>>, after: Option<Cursor>) -> Self {
         let cursors: Vec<String> = page.items.iter().map(|state| state.cursor().encode()).collect();
-        let nodes: Vec<SneakerDrop> =
-            page.items.into_iter().map(|state| SneakerDrop::new(Arc::new(state))).collect();
+        let nodes: Vec<SneakerDrop> = page.items.into_iter().map(SneakerDrop::now).collect();
         let page_info = PageInfo::new(page.has_next, after, &cursors);
         let edges =
             cursors.into_iter().zip(&nodes).map(|(cursor, node)| DropEdge { cursor, node: node.clone() });

@@ -1,78 +1,128 @@
 //! Loaders: what many objects of one answer need is read by one statement.
 //!
-//! Made for each request and without a cache: a loader that outlives a request shows people each other's data, and
-//! one that outlives an event of a subscription shows yesterday's stock.
+//! Made for each request and without a cache of its own: a loader that outlives a request shows people each other's
+//! data. What everyone may see of the open drops is in memory, right by version, and needs no load.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use async_graphql::dataloader::{DataLoader, Loader};
 
-use super::{error::ApiError, rounds::Queue};
+use super::{drop::SneakerDrop, error::ApiError, request::Goodness, rounds::Queue};
 use crate::{
     accounts::PublicPerson,
     app::App,
     db::DbError,
-    drops::DropState,
-    ids::{DropId, Page, ReservationId, UserId},
-    stock::{PageKey, Purchase, Reservation},
+    drops::{DropState, ListDrops},
+    ids::{Cursor, DropId, Page, ReservationId, UserId},
+    stock::{FirstPages, PageKey, Purchase, Reservation},
 };
 
 type Loaded<K, V> = Result<HashMap<K, V>, ApiError>;
 
 /// All loaders of one request.
 pub(super) struct Loaders {
-    app: DataLoader<Source>,
+    app: App,
+    source: DataLoader<Source>,
+    goodness: Goodness,
 }
 
 struct Source(App);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct ActivePage(PageKey);
+/// The first pages of a drop that was seen at this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct ActiveCount(DropId);
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct BuyersPage(PageKey);
+struct FirstPagesAt(DropId, i32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct PurchaseOf(ReservationId);
 
 impl Loaders {
     /// Loads are put into `loads`, whose rounds decide when they run.
-    pub(super) fn new(app: &App, loads: &Queue) -> Self {
+    pub(super) fn new(app: &App, loads: &Queue, goodness: &Goodness) -> Self {
         let loads = loads.clone();
-        let loader = DataLoader::new(Source(app.clone()), move |load| loads.push(load));
-        Self { app: loader.delay(Duration::ZERO) }
+        let source = DataLoader::new(Source(app.clone()), move |load| loads.push(load)).delay(Duration::ZERO);
+        Self { app: app.clone(), source, goodness: goodness.clone() }
     }
 
-    pub(super) async fn drop(&self, id: DropId) -> Result<Option<Arc<DropState>>, ApiError> {
-        self.app.load_one(id).await
+    pub(super) async fn drops(&self, list: &ListDrops) -> Result<Page<Arc<DropState>>, ApiError> {
+        if let Some(page) = self.app.feed.list(list) {
+            return Ok(page);
+        }
+        self.goodness.only_now();
+        let Page { items, has_next } = self.app.drops.list(list).await?;
+        Ok(Page { items: items.into_iter().map(Arc::new).collect(), has_next })
+    }
+
+    pub(super) async fn drop(&self, id: DropId) -> Result<Option<SneakerDrop>, ApiError> {
+        if let Some(state) = self.app.feed.find(id) {
+            return Ok(Some(SneakerDrop::now(state)));
+        }
+        self.goodness.only_now();
+        Ok(self.source.load_one(id).await?.map(SneakerDrop::new))
     }
 
     pub(super) async fn user(&self, id: UserId) -> Result<Option<PublicPerson>, ApiError> {
-        self.app.load_one(id).await
+        match self.app.accounts.kept_public(id) {
+            Some(person) => Ok(Some(person)),
+            None => self.source.load_one(id).await,
+        }
     }
 
     pub(super) async fn reservation(&self, id: ReservationId) -> Result<Option<Reservation>, ApiError> {
-        self.app.load_one(id).await
+        self.goodness.only_now();
+        self.source.load_one(id).await
     }
 
     pub(super) async fn purchase(&self, id: ReservationId) -> Result<Option<Purchase>, ApiError> {
-        self.app.load_one(PurchaseOf(id)).await
+        self.goodness.only_now();
+        self.source.load_one(PurchaseOf(id)).await
     }
 
     /// Live holds of a drop.
-    pub(super) async fn active(&self, key: PageKey) -> Result<Page<Reservation>, ApiError> {
-        Ok(self.app.load_one(ActivePage(key)).await?.unwrap_or_else(|| Page::of(Vec::new(), key.first)))
+    pub(super) async fn active(
+        &self,
+        state: &DropState,
+        first: usize,
+        after: Option<Cursor>,
+    ) -> Result<Page<Reservation>, ApiError> {
+        if after.is_none() {
+            return Ok(self
+                .first_pages(state)
+                .await?
+                .map_or_else(|| nothing(first), |pages| pages.active(first)));
+        }
+        self.goodness.only_now();
+        let key = PageKey { drop_id: state.id, first, after };
+        Ok(self.source.load_one(ActivePage(key)).await?.unwrap_or_else(|| nothing(first)))
     }
 
     /// How many live holds a drop has.
-    pub(super) async fn active_count(&self, id: DropId) -> Result<i64, ApiError> {
-        Ok(self.app.load_one(ActiveCount(id)).await?.unwrap_or_default())
+    pub(super) async fn active_count(&self, state: &DropState) -> Result<i64, ApiError> {
+        Ok(self.first_pages(state).await?.map_or(0, |pages| pages.active_count()))
     }
 
     /// The newest purchases of a drop.
-    pub(super) async fn buyers(&self, key: PageKey) -> Result<Page<Purchase>, ApiError> {
-        Ok(self.app.load_one(BuyersPage(key)).await?.unwrap_or_else(|| Page::of(Vec::new(), key.first)))
+    pub(super) async fn buyers(&self, state: &DropState, first: usize) -> Result<Page<Purchase>, ApiError> {
+        Ok(self.first_pages(state).await?.map_or_else(|| nothing(first), |pages| pages.buyers(first)))
     }
+
+    async fn first_pages(&self, state: &DropState) -> Result<Option<Arc<FirstPages>>, ApiError> {
+        let pages = match self.app.stock.kept_first_pages(state) {
+            Some(pages) => Some(pages),
+            None => self.source.load_one(FirstPagesAt(state.id, state.version)).await?,
+        };
+        match &pages {
+            Some(pages) if pages.are_of(state) => {
+                pages.lapse().into_iter().for_each(|lapse| self.goodness.until(state.read.moment_of(lapse)));
+            }
+            _ => self.goodness.only_now(),
+        }
+        Ok(pages)
+    }
+}
+
+fn nothing<T>(first: usize) -> Page<T> {
+    Page::of(Vec::new(), first)
 }
 
 fn by_key<K: Eq + Hash, V>(found: Result<Vec<V>, DbError>, key: impl Fn(&V) -> K) -> Loaded<K, V> {
@@ -136,30 +186,15 @@ impl Loader<ActivePage> for Source {
     }
 }
 
-impl Loader<ActiveCount> for Source {
-    type Value = i64;
+impl Loader<FirstPagesAt> for Source {
+    type Value = Arc<FirstPages>;
     type Error = ApiError;
 
-    async fn load(&self, keys: &[ActiveCount]) -> Loaded<ActiveCount, Self::Value> {
-        let ids: Vec<DropId> = keys.iter().map(|key| key.0).collect();
-        Ok(self
-            .0
-            .stock
-            .count_active(&ids)
-            .await?
-            .into_iter()
-            .map(|(id, count)| (ActiveCount(id), count))
-            .collect())
-    }
-}
-
-impl Loader<BuyersPage> for Source {
-    type Value = Page<Purchase>;
-    type Error = ApiError;
-
-    async fn load(&self, keys: &[BuyersPage]) -> Loaded<BuyersPage, Self::Value> {
-        let keys: Vec<PageKey> = keys.iter().map(|key| key.0).collect();
-        let pages = self.0.stock.list_newest_purchases(&keys).await?;
-        Ok(pages.into_iter().map(|(key, page)| (BuyersPage(key), page)).collect())
+    async fn load(&self, keys: &[FirstPagesAt]) -> Loaded<FirstPagesAt, Self::Value> {
+        let drops: Vec<(DropId, i32)> =
+            keys.iter().map(|FirstPagesAt(id, version)| (*id, *version)).collect();
+        let pages = self.0.stock.load_first_pages(&drops).await?;
+        let of = |key: &FirstPagesAt| Some((*key, pages.get(&key.0)?.clone()));
+        Ok(keys.iter().filter_map(of).collect())
     }
 }

@@ -27,12 +27,18 @@ use std::time::Duration;
 
 use async_graphql::{Response, SDLExportOptions, parser::types::OperationType};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use tokio::time::Instant;
 
 pub use error::ApiError;
 pub use gate::{Admitted, admit};
 pub use request::Credentials;
 
-use crate::{app::App, config::Limits};
+use crate::{
+    app::App,
+    config::Limits,
+    feed::{Feed, Generation},
+};
+use request::{Good, Goodness};
 
 /// The executable schema.
 pub type Schema = async_graphql::Schema<query::Query, mutation::Mutation, subscription::Subscription>;
@@ -57,18 +63,53 @@ pub fn sdl() -> String {
     schema(true, &Limits::default()).sdl_with_options(SDLExportOptions::new().include_specified_by())
 }
 
+/// What came of a query or mutation.
+pub struct Answer {
+    /// For who asked.
+    pub response: Response,
+    /// How long it is right for whoever asks the same. `None`: only now, or only for who asked.
+    pub good: Option<Shelf>,
+}
+
+/// How long an answer is right: while the open drops stand where they stood, and until the clock changes what it shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Shelf {
+    generation: Generation,
+    until: Option<Instant>,
+}
+
+impl Shelf {
+    /// Whether it is over.
+    pub fn is_over(&self, feed: &Feed) -> bool {
+        feed.generation() != Some(self.generation) || self.until.is_some_and(|until| until <= Instant::now())
+    }
+}
+
 /// Executes a query or mutation. Its resolvers get the services, who calls, and loaders of their own.
-pub async fn execute(schema: &Schema, admitted: Admitted, app: &App, credentials: Credentials) -> Response {
-    let loads = rounds::Queue::default();
+pub async fn execute(schema: &Schema, admitted: Admitted, app: &App, credentials: Credentials) -> Answer {
+    // Before anything is read: what changes from here on makes the answer old.
+    let generation = app.feed.generation();
+    let (loads, goodness) = (rounds::Queue::default(), Goodness::default());
     let kind = admitted.kind;
-    let request = admitted.request.data(request::RequestContext::new(app, credentials, &loads));
-    let execution = rounds::finish(loads, schema.execute(request).boxed());
+    let context = request::RequestContext::new(app, credentials, &loads, &goodness);
+    let execution = rounds::finish(loads, schema.execute(admitted.request.data(context)).boxed());
     let patience = if kind == OperationType::Query { READ_WITHIN } else { WRITE_WITHIN };
-    match tokio::time::timeout(patience, execution).await {
+    let response = match tokio::time::timeout(patience, execution).await {
         Ok(response) => error::finish(response),
         // A stock transaction goes on in its own task; a statement that only reads is safe to leave.
         Err(_) => ApiError::Unavailable.into_response(),
-    }
+    };
+    let until = match goodness.told() {
+        _ if kind != OperationType::Query || response.is_err() => return Answer { response, good: None },
+        Good::OnlyNow => return Answer { response, good: None },
+        Good::Until(moment) => Some(moment),
+        Good::ForEver => None,
+    };
+    let good = generation.map(|generation| Shelf {
+        until: until.into_iter().chain(generation.good_until()).min(),
+        generation,
+    });
+    Answer { response, good }
 }
 
 /// Executes a subscription.
@@ -79,6 +120,7 @@ pub fn subscribe(
     credentials: Credentials,
 ) -> impl Stream<Item = Response> + use<> {
     let loads = rounds::Queue::default();
-    let request = admitted.request.data(request::RequestContext::new(app, credentials, &loads));
+    let request =
+        admitted.request.data(request::RequestContext::new(app, credentials, &loads, &Goodness::default()));
     rounds::follow(loads, schema.execute_stream(request).boxed()).map(error::finish)
 }

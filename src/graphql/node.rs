@@ -35,9 +35,7 @@ pub(super) async fn find(ctx: &Context<'_>, id: &str) -> Result<Option<Node>, Ap
     let request = request(ctx);
     Ok(match NodeId::decode(id) {
         None => None,
-        Some(NodeId::Drop(id)) => {
-            request.loaders.drop(id).await?.map(|state| Node::Drop(SneakerDrop::new(state)))
-        }
+        Some(NodeId::Drop(id)) => request.loaders.drop(id).await?.map(Node::Drop),
         Some(NodeId::User(id)) => request.loaders.user(id).await?.map(|person| Node::User(person.into())),
         Some(NodeId::Purchase(id)) => {
             request.loaders.purchase(id).await?.map(|purchase| Node::Purchase(Purchase::new(purchase, None)))

@@ -78,7 +78,7 @@ impl Query {
             statuses: statuses.into_iter().map(Into::into).collect(),
             reverse: reverse.unwrap_or(false),
         };
-        let page = request(ctx).app.drops.list(&list).await?;
+        let page = request(ctx).loaders.drops(&list).await?;
         Ok(Some(DropConnection::new(page, list.after)))
     }
 
@@ -89,11 +89,11 @@ impl Query {
         #[graphql(desc = "A drop's `id`.")] id: ID,
     ) -> Result<Option<SneakerDrop>, ApiError> {
         let Some(id) = DropId::decode(&id) else { return Ok(None) };
-        Ok(request(ctx).loaders.drop(id).await?.map(SneakerDrop::new))
+        request(ctx).loaders.drop(id).await
     }
 
     /// The database clock, for countdowns that do not trust the device's clock. Never served from a cache.
     async fn server_time(&self, ctx: &Context<'_>) -> Result<DateTime, ApiError> {
-        Ok(DateTime(request(ctx).app.drops.now().await?))
+        Ok(DateTime(request(ctx).app().drops.now().await?))
     }
 }

@@ -1,6 +1,9 @@
-//! What a request brings to its resolvers.
+//! What a request brings to its resolvers, and what they leave behind: for how long the answer is good.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_graphql::Context;
+use tokio::time::Instant;
 
 use super::{error::ApiError, loaders::Loaders, rounds::Queue};
 use crate::{
@@ -20,20 +23,68 @@ pub enum Credentials {
     Rejected,
 }
 
+/// For how long an answer is good for whoever asks the same, while the board has the same content. It starts out as for
+/// ever, and whatever goes into the answer takes from it.
+#[derive(Clone, Default)]
+pub(super) struct Goodness(Arc<Mutex<Good>>);
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Good {
+    #[default]
+    ForEver,
+    Until(Instant),
+    /// Only now, or only for this caller.
+    OnlyNow,
+}
+
+impl Goodness {
+    /// Something went in that the board knows nothing of: who calls, a clock, what only the database knows.
+    pub(super) fn only_now(&self) {
+        *self.lock() = Good::OnlyNow;
+    }
+
+    /// Something went in that the clock changes then.
+    pub(super) fn until(&self, moment: Instant) {
+        let mut good = self.lock();
+        *good = match *good {
+            Good::ForEver => Good::Until(moment),
+            Good::Until(earlier) => Good::Until(earlier.min(moment)),
+            Good::OnlyNow => Good::OnlyNow,
+        };
+    }
+
+    pub(super) fn told(&self) -> Good {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Good> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The one thing that resolvers take out of their context.
 pub(super) struct RequestContext {
-    pub(super) app: App,
+    app: App,
     pub(super) loaders: Loaders,
     credentials: Credentials,
+    goodness: Goodness,
 }
 
 impl RequestContext {
-    pub(super) fn new(app: &App, credentials: Credentials, loads: &Queue) -> Self {
-        Self { app: app.clone(), loaders: Loaders::new(app, loads), credentials }
+    pub(super) fn new(app: &App, credentials: Credentials, loads: &Queue, goodness: &Goodness) -> Self {
+        let loaders = Loaders::new(app, loads, goodness);
+        Self { app: app.clone(), loaders, credentials, goodness: goodness.clone() }
+    }
+
+    /// The services. What they say is good only now; what is good for longer comes from the loaders.
+    pub(super) fn app(&self) -> &App {
+        self.goodness.only_now();
+        &self.app
     }
 
     /// The caller's access token's bearer, if there is one.
     pub(super) fn caller(&self) -> Option<Caller> {
+        self.goodness.only_now();
         match self.credentials {
             // A token may run out, or its session end, while an operation goes on.
             Credentials::SignedIn(caller) => self.app.accounts.session_lives(&caller).then_some(caller),

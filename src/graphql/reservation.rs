@@ -52,9 +52,7 @@ pub(super) async fn drop_of(
         return Ok(SneakerDrop::new(state.clone()));
     }
     let found = request(ctx).loaders.drop(id).await?;
-    found
-        .map(SneakerDrop::new)
-        .ok_or_else(|| ApiError::internal(format_args!("drop {id} has reservations and is gone")))
+    found.ok_or_else(|| ApiError::internal(format_args!("drop {id} has reservations and is gone")))
 }
 
 /// A pair held for one buyer until `expiresAt`.
@@ -136,7 +134,7 @@ pub(super) struct ReservationConnection {
 
 /// The list that a page is of.
 enum Whole {
-    OfDrop(DropId),
+    OfDrop(Arc<DropState>),
     OfPerson(ListReservations),
 }
 
@@ -146,8 +144,8 @@ impl ReservationConnection {
     async fn total_count(&self, ctx: &Context<'_>) -> Result<i32, ApiError> {
         let request = request(ctx);
         let count = match &self.whole {
-            Whole::OfDrop(id) => request.loaders.active_count(*id).await?,
-            Whole::OfPerson(list) => request.app.stock.count_own_reservations(list).await?,
+            Whole::OfDrop(state) => request.loaders.active_count(state).await?,
+            Whole::OfPerson(list) => request.app().stock.count_own_reservations(list).await?,
         };
         Ok(i32::try_from(count).unwrap_or(i32::MAX))
     }
@@ -160,7 +158,7 @@ impl ReservationConnection {
         after: Option<Cursor>,
         state: &Arc<DropState>,
     ) -> Self {
-        Self::new(page, after, Whole::OfDrop(state.id), Some(state), stock::Reservation::deadline_cursor)
+        Self::new(page, after, Whole::OfDrop(state.clone()), Some(state), stock::Reservation::deadline_cursor)
     }
 
     /// A person's own.

@@ -33,7 +33,7 @@ impl Session {
 
     /// Who is signed in.
     async fn viewer(&self, ctx: &Context<'_>) -> Result<Viewer, ApiError> {
-        let person = request(ctx).app.accounts.find_person(self.0.user_id).await?;
+        let person = request(ctx).app().accounts.find_person(self.0.user_id).await?;
         person.map(Viewer::new).ok_or_else(|| ApiError::internal("a session without a person"))
     }
 }

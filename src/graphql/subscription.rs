@@ -22,7 +22,7 @@ impl Subscription {
     ) -> Result<impl Stream<Item = StockUpdate> + use<>> {
         let not_found = || ApiError::NotFound("There is no such drop.");
         let id = DropId::decode(&drop_id).ok_or_else(not_found)?;
-        let updates = request(ctx).app.feed.watch_drop(id).await.map_err(ApiError::from)?;
+        let updates = request(ctx).app().feed.watch_drop(id).await.map_err(ApiError::from)?;
         Ok(updates.ok_or_else(not_found)?.map(StockUpdate))
     }
 
@@ -33,7 +33,7 @@ impl Subscription {
         &self,
         ctx: &Context<'_>,
     ) -> Result<impl Stream<Item = StockUpdate> + use<>> {
-        let updates = request(ctx).app.feed.watch_board().await.map_err(ApiError::from)?;
+        let updates = request(ctx).app().feed.watch_board().await.map_err(ApiError::from)?;
         Ok(updates.map(StockUpdate))
     }
 }

@@ -80,7 +80,7 @@ impl Viewer {
             statuses = Some(Vec::new());
         }
         let list = ListReservations { user: self.0.id, first, after, drop_id, statuses };
-        let page = request(ctx).app.stock.list_own_reservations(&list).await?;
+        let page = request(ctx).app().stock.list_own_reservations(&list).await?;
         Ok(ReservationConnection::of_person(page, list))
     }
 
@@ -97,7 +97,7 @@ impl Viewer {
         let (first, after) = (page_size(first, 20)?, place(after.as_deref())?);
         let (drop_id, known) = drop_filter(drop_id);
         let page = match known {
-            true => request(ctx).app.stock.list_own_purchases(self.0.id, drop_id, first, after).await?,
+            true => request(ctx).app().stock.list_own_purchases(self.0.id, drop_id, first, after).await?,
             false => Page::of(Vec::new(), first),
         };
         Ok(PurchaseConnection::new(page, after))

@@ -2,13 +2,14 @@
 
 use async_graphql::{Response as GraphqlResponse, ServerError, Value};
 use axum::{
+    body::Bytes,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
 /// The media type of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum MediaType {
     /// `application/json`: every well-formed request is a 200, what came of it is in the body.
     Json,
@@ -70,13 +71,22 @@ fn refused_status(response: &GraphqlResponse) -> StatusCode {
 fn respond(status: StatusCode, media_type: MediaType, response: &GraphqlResponse, refused: bool) -> Response {
     // A request that was not executed has no `data`, not even null.
     let body = match refused {
-        true => serde_json::to_string(&Refusal { errors: &response.errors }),
-        false => serde_json::to_string(response),
+        true => json(&Refusal { errors: &response.errors }),
+        false => json(response),
     };
-    let body = match body {
-        Ok(body) => body,
+    dressed(status, media_type, body)
+}
+
+/// An answer as bytes.
+pub(super) fn json(answer: &impl Serialize) -> Bytes {
+    match serde_json::to_vec(answer) {
+        Ok(bytes) => bytes.into(),
         Err(error) => unreachable!("an answer is always JSON: {error}"),
-    };
+    }
+}
+
+/// Bytes as an answer.
+pub(super) fn dressed(status: StatusCode, media_type: MediaType, body: Bytes) -> Response {
     let headers = [
         (header::CONTENT_TYPE, media_type.header()),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),

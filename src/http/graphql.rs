@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_graphql::{Request as GraphqlRequest, Variables, parser::types::OperationType};
 use axum::{
-    body::{Body, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{FromRequestParts as _, Request, State, WebSocketUpgrade},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
@@ -20,9 +20,14 @@ use super::{
     Site,
     accept::Accepted,
     answer::{self, MediaType},
-    credentials, operation, socket, stream,
+    credentials,
+    kept::Asked,
+    operation, socket, stream,
 };
-use crate::{graphql, telemetry::Outcome};
+use crate::{
+    graphql::{self, Answer, Credentials},
+    telemetry::Outcome,
+};
 
 /// A document may have 8 KiB; the rest is for variables.
 const LARGEST_BODY: usize = 64 * 1024;
@@ -65,13 +70,13 @@ pub(super) async fn serve(State(site): State<Site>, request: Request) -> Respons
                    text/event-stream; accept one of them.";
         return answer::malformed(StatusCode::NOT_ACCEPTABLE, media_type, why);
     }
-    let read = match parts.method {
+    let text = match parts.method {
         Method::POST => read_body(&parts.headers, body).await,
-        Method::GET => read_query(parts.uri.query().unwrap_or_default()),
+        Method::GET => Ok(Bytes::copy_from_slice(parts.uri.query().unwrap_or_default().as_bytes())),
         _ => return not_allowed(media_type, "GET, POST", "Use POST, or GET for a query."),
     };
-    let response = match read {
-        Ok(parameters) => execute(&site, &parts, accepted, parameters).await,
+    let response = match text {
+        Ok(text) => respond(&site, &parts, accepted, text).await,
         Err(Malformed(status, why)) => answer::malformed(status, media_type, why),
     };
     let outcome = if response.status().is_success() { "answered" } else { "refused" };
@@ -79,9 +84,35 @@ pub(super) async fn serve(State(site): State<Site>, request: Request) -> Respons
     response
 }
 
-async fn execute(site: &Site, parts: &Parts, accepted: Accepted, mut parameters: Parameters) -> Response {
-    let media_type = accepted.whole.unwrap_or(MediaType::Json);
+/// Answers from memory where it can.
+async fn respond(site: &Site, parts: &Parts, accepted: Accepted, text: Bytes) -> Response {
+    let by_get = parts.method == Method::GET;
     let credentials = credentials::from_headers(&site.app.accounts, &parts.headers);
+    // Who shows a token that is not good has to learn that, whatever is asked.
+    let media_type = accepted.whole.filter(|_| !matches!(credentials, Credentials::Rejected));
+    let asked = media_type.and_then(|media_type| Asked::new(text.clone(), by_get, media_type));
+    if let Some(asked) = &asked
+        && let Some(answer) = site.kept.find(asked, &site.app.feed)
+    {
+        return answer::dressed(StatusCode::OK, asked.media_type(), answer);
+    }
+    match if by_get { read_query(&text) } else { read_json(&text) } {
+        Ok(parameters) => execute(site, parts, accepted, credentials, parameters, asked).await,
+        Err(Malformed(status, why)) => {
+            answer::malformed(status, accepted.whole.unwrap_or(MediaType::Json), why)
+        }
+    }
+}
+
+async fn execute(
+    site: &Site,
+    parts: &Parts,
+    accepted: Accepted,
+    credentials: Credentials,
+    mut parameters: Parameters,
+    asked: Option<Asked>,
+) -> Response {
+    let media_type = accepted.whole.unwrap_or(MediaType::Json);
     let admitted = match site.persisted.resolve(parameters.query.take(), parameters.extensions.as_ref()) {
         Ok(Some((document, candidate))) => {
             let admitted = graphql::admit(parameters.into_request(document), &credentials, &site.limits);
@@ -116,10 +147,16 @@ async fn execute(site: &Site, parts: &Parts, accepted: Accepted, mut parameters:
                        text/event-stream or multipart/mixed;subscriptionSpec=1.0.";
             answer::malformed(StatusCode::BAD_REQUEST, media_type, why)
         }
-        Ok(admitted) => answer::executed(
-            media_type,
-            &graphql::execute(&site.schema, admitted, &site.app, credentials).await,
-        ),
+        Ok(admitted) => {
+            let Answer { response, good } =
+                graphql::execute(&site.schema, admitted, &site.app, credentials).await;
+            let Some((asked, shelf)) = asked.zip(good) else {
+                return answer::executed(media_type, &response);
+            };
+            let body = answer::json(&response);
+            site.kept.keep(asked, shelf, body.clone());
+            answer::dressed(StatusCode::OK, media_type, body)
+        }
     }
 }
 
@@ -147,23 +184,23 @@ impl Parameters {
     }
 }
 
-async fn read_body(headers: &HeaderMap, body: Body) -> Result<Parameters, Malformed> {
+async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Malformed> {
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !is_utf8_json(content_type) {
         return Err(Malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send application/json, in UTF-8."));
     }
-    let body = match timeout(BODY_WITHIN, to_bytes(body, LARGEST_BODY)).await {
-        Ok(Ok(body)) => body,
+    match timeout(BODY_WITHIN, to_bytes(body, LARGEST_BODY)).await {
+        Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => {
-            return Err(Malformed(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "The body has more than 64 KiB, or broke off.",
-            ));
+            Err(Malformed(StatusCode::PAYLOAD_TOO_LARGE, "The body has more than 64 KiB, or broke off."))
         }
-        Err(_) => return Err(Malformed(StatusCode::REQUEST_TIMEOUT, "The body did not come in time.")),
-    };
-    let value: Value = serde_json::from_slice(&body)
+        Err(_) => Err(Malformed(StatusCode::REQUEST_TIMEOUT, "The body did not come in time.")),
+    }
+}
+
+fn read_json(body: &[u8]) -> Result<Parameters, Malformed> {
+    let value: Value = serde_json::from_slice(body)
         .map_err(|_| Malformed(StatusCode::BAD_REQUEST, "The body is not JSON."))?;
     parameters(value)
 }
@@ -177,9 +214,9 @@ fn is_utf8_json(content_type: &str) -> bool {
         })
 }
 
-fn read_query(query: &str) -> Result<Parameters, Malformed> {
+fn read_query(query: &[u8]) -> Result<Parameters, Malformed> {
     let mut fields = Map::new();
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in url::form_urlencoded::parse(query) {
         let value = match &*name {
             "variables" | "extensions" => serde_json::from_str(&value)
                 .map_err(|_| Malformed(StatusCode::BAD_REQUEST, "variables or extensions is not JSON."))?,

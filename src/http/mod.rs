@@ -6,6 +6,7 @@ mod answer;
 mod credentials;
 mod graphql;
 mod health;
+mod kept;
 mod operation;
 mod origin;
 mod pages;
@@ -55,6 +56,7 @@ use crate::{
     graphql::{ApiError, Schema, schema},
 };
 use address::{Client, Peer, Place, Places};
+use kept::Kept;
 use origin::Origins;
 use persisted::Persisted;
 
@@ -104,6 +106,7 @@ struct Site {
     schema: Schema,
     origins: Origins,
     persisted: Persisted,
+    kept: Kept,
     limits: Limits,
     places: Places,
     trusted_proxies: Arc<[IpNet]>,
@@ -133,6 +136,7 @@ pub async fn serve(
         trusted_proxies: settings.trusted_proxies.clone().into(),
         origins: Origins::new(&settings.cors_origins),
         persisted: Persisted::new(),
+        kept: Kept::new(),
         stopping: stopping.clone(),
         closing: closing.clone(),
         app,

@@ -34,8 +34,9 @@ pub(super) fn start(site: &Site, credentials: Credentials, admitted: Result<Admi
         }
         OperationType::Query | OperationType::Mutation => {
             let site = site.clone();
-            let executed =
-                async move { graphql::execute(&site.schema, admitted, &site.app, credentials).await };
+            let executed = async move {
+                graphql::execute(&site.schema, admitted, &site.app, credentials).await.response
+            };
             stream::once(executed).boxed()
         }
     };

@@ -8,7 +8,8 @@ use diesel::{
     Queryable,
     sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
-use diesel_async::RunQueryDsl as _;
+use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
+use tokio::try_join;
 use uuid::Uuid;
 
 use super::{
@@ -98,6 +99,9 @@ impl From<PurchaseRow> for Purchase {
         }
     }
 }
+
+/// One page for each key.
+type Pages<T> = Result<HashMap<PageKey, Page<T>>, DbError>;
 
 type KeyColumns = (Vec<Uuid>, Vec<i64>, Vec<Option<Timestamp>>, Vec<Option<Uuid>>);
 
@@ -230,47 +234,50 @@ fn status_names(list: &ListReservations) -> Option<Vec<&'static str>> {
     list.statuses.as_ref().map(|statuses| statuses.iter().map(|status| status.name()).collect())
 }
 
+async fn list_active(mut connection: &AsyncPgConnection, keys: &[PageKey]) -> Pages<Reservation> {
+    let (drops, firsts, after_at, after_id) = columns(keys);
+    let list = ListActive { drops, firsts, after_at, after_id };
+    let rows: Vec<(i64, DropId, ReservationRow)> = list.load(&mut connection).await?;
+    let rows = rows.into_iter().map(|(place, drop_id, row)| Ok((place, row.of_drop(drop_id)?)));
+    Ok(pages(keys, rows.collect::<Result<Vec<_>, DbError>>()?.into_iter()))
+}
+
+/// The newest first; `after` is not looked at.
+async fn list_newest_purchases(mut connection: &AsyncPgConnection, keys: &[PageKey]) -> Pages<Purchase> {
+    let (drops, firsts, ..) = columns(keys);
+    let list = ListNewestPurchases { drops, firsts };
+    let rows: Vec<(i64, PurchaseRow)> = list.load(&mut connection).await?;
+    Ok(pages(keys, rows.into_iter().map(|(place, row)| (place, row.into()))))
+}
+
+/// How many live holds each of these drops has; a drop that has none is left out.
+pub(super) async fn count_active(
+    mut connection: &AsyncPgConnection,
+    drops: &[DropId],
+) -> Result<HashMap<DropId, i64>, DbError> {
+    if drops.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let count = CountActive { drops: drops.iter().map(|id| id.0).collect() };
+    let rows: Vec<(DropId, i64)> = count.load(&mut connection).await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Live holds and purchases of drops, in one round trip.
+pub(super) async fn list_first(
+    connection: &AsyncPgConnection,
+    keys: &[PageKey],
+) -> Result<(HashMap<PageKey, Page<Reservation>>, HashMap<PageKey, Page<Purchase>>), DbError> {
+    try_join!(list_active(connection, keys), list_newest_purchases(connection, keys))
+}
+
 impl Stock {
     /// Live holds of drops, the one that lapses first at the front, one page for each key.
     ///
     /// # Errors
     /// The database.
-    pub async fn list_active(
-        &self,
-        keys: &[PageKey],
-    ) -> Result<HashMap<PageKey, Page<Reservation>>, DbError> {
-        let (drops, firsts, after_at, after_id) = columns(keys);
-        let list = ListActive { drops, firsts, after_at, after_id };
-        let rows: Vec<(i64, DropId, ReservationRow)> =
-            self.db.run(async |connection| Ok(list.load(connection).await?)).await?;
-        let rows = rows.into_iter().map(|(place, drop_id, row)| Ok((place, row.of_drop(drop_id)?)));
-        Ok(pages(keys, rows.collect::<Result<Vec<_>, DbError>>()?.into_iter()))
-    }
-
-    /// How many live holds each of these drops has; a drop that has none is left out.
-    ///
-    /// # Errors
-    /// The database.
-    pub async fn count_active(&self, drops: &[DropId]) -> Result<HashMap<DropId, i64>, DbError> {
-        let count = CountActive { drops: drops.iter().map(|id| id.0).collect() };
-        let rows: Vec<(DropId, i64)> =
-            self.db.run(async |connection| Ok(count.load(connection).await?)).await?;
-        Ok(rows.into_iter().collect())
-    }
-
-    /// Purchases of drops, the newest first, one page for each key; `after` is not looked at.
-    ///
-    /// # Errors
-    /// The database.
-    pub async fn list_newest_purchases(
-        &self,
-        keys: &[PageKey],
-    ) -> Result<HashMap<PageKey, Page<Purchase>>, DbError> {
-        let (drops, firsts, ..) = columns(keys);
-        let list = ListNewestPurchases { drops, firsts };
-        let rows: Vec<(i64, PurchaseRow)> =
-            self.db.run(async |connection| Ok(list.load(connection).await?)).await?;
-        Ok(pages(keys, rows.into_iter().map(|(place, row)| (place, row.into()))))
+    pub async fn list_active(&self, keys: &[PageKey]) -> Pages<Reservation> {
+        self.db.run(async |connection| list_active(connection, keys).await).await
     }
 
     /// These reservations, in no particular order; unknown ids are left out.

@@ -6,6 +6,7 @@
 pub mod audit;
 mod batch;
 mod decide;
+mod first_pages;
 mod lists;
 mod operation;
 mod queries;
@@ -14,6 +15,7 @@ mod reservation;
 
 use std::{sync::Arc, time::Duration};
 
+pub use first_pages::FirstPages;
 pub use lists::{ListReservations, PageKey};
 pub use operation::{Answer, CancelRefusal, PurchaseRefusal, ReserveRefusal, StockError};
 pub use reservation::{Purchase, Reservation, ReservationStatus};
@@ -50,6 +52,7 @@ pub struct Reserve {
 pub struct Stock {
     db: Database,
     queues: Arc<Queues>,
+    first_pages: Arc<first_pages::Kept>,
     metrics: Metrics,
 }
 
@@ -59,7 +62,12 @@ impl Stock {
     pub fn new(db: &Database, drops: &Drops, feed: &Feed, metrics: &Metrics, limits: &Limits) -> Self {
         let queues = Queues::new(db.clone(), drops.clone(), feed.clone(), metrics.clone(), limits.batch);
         let queues = Arc::new(queues);
-        Self { db: db.clone(), queues, metrics: metrics.clone() }
+        Self {
+            db: db.clone(),
+            queues,
+            first_pages: Arc::new(first_pages::Kept::new()),
+            metrics: metrics.clone(),
+        }
     }
 
     /// Holds a pair for the buyer, or says why not. A retry with the same key gets the first reservation.

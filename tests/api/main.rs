@@ -15,6 +15,7 @@ mod floors;
 mod gate;
 mod hang_ups;
 mod http;
+mod kept;
 mod loaders;
 mod migrations;
 mod program;

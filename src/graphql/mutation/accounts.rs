@@ -162,7 +162,7 @@ impl AccountMutation {
         #[graphql(desc = "The new account.")] input: SignupInput,
     ) -> Result<SignupPayload, ApiError> {
         let SignupInput { username, email, password } = input;
-        match request(ctx).app.accounts.signup(&username, &email, &password).await {
+        match request(ctx).app().accounts.signup(&username, &email, &password).await {
             Ok(tokens) => Ok(SignupPayload { session: Some(Session(tokens)), user_errors: Vec::new() }),
             Err(error) => {
                 let refusals = account_fault(error)?;
@@ -180,7 +180,7 @@ impl AccountMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Who signs in.")] input: LoginInput,
     ) -> Result<LoginPayload, ApiError> {
-        let tokens = request(ctx).app.accounts.login(&input.email, &input.password).await;
+        let tokens = request(ctx).app().accounts.login(&input.email, &input.password).await;
         let session = match tokens {
             Ok(tokens) => tokens.map(Session),
             Err(error) => {
@@ -201,7 +201,7 @@ impl AccountMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The token to trade.")] input: RefreshInput,
     ) -> Result<RefreshPayload, ApiError> {
-        match request(ctx).app.accounts.refresh(&input.refresh_token).await {
+        match request(ctx).app().accounts.refresh(&input.refresh_token).await {
             Ok(tokens) => Ok(RefreshPayload { session: Some(Session(tokens)), user_errors: Vec::new() }),
             Err(error) => {
                 let refusal: RefreshRefusal = account_fault(error)?;
@@ -222,7 +222,7 @@ impl AccountMutation {
             input.map_or((None, None), |input| (input.refresh_token, input.everywhere));
         let request = request(ctx);
         let ended = request
-            .app
+            .app()
             .accounts
             .logout(refresh_token.as_deref(), request.caller().as_ref(), everywhere.unwrap_or(false))
             .await?

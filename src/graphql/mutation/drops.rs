@@ -149,7 +149,7 @@ impl DropMutation {
     ) -> Result<CreateDropPayload, ApiError> {
         let request = request(ctx);
         request.admin().await?;
-        match request.app.create_drop(input.into()).await {
+        match request.app().create_drop(input.into()).await {
             Ok(state) => {
                 Ok(CreateDropPayload { drop: Some(SneakerDrop::new(state)), user_errors: Vec::new() })
             }
@@ -175,7 +175,7 @@ impl DropMutation {
             CancelDropPayload { drop: None, user_errors: vec![user_error] }
         };
         let Some(id) = DropId::decode(&input.drop_id) else { return Ok(not_found()) };
-        match request.app.stock.cancel_drop(id).await {
+        match request.app().stock.cancel_drop(id).await {
             Ok(answer) => {
                 Ok(CancelDropPayload { drop: Some(SneakerDrop::new(answer.state)), user_errors: Vec::new() })
             }

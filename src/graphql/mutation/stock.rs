@@ -222,7 +222,7 @@ impl StockMutation {
         let answer = match DropId::decode(&input.drop_id) {
             Some(drop_id) => {
                 let ReserveInput { size, idempotency_key, .. } = input;
-                request.app.stock.reserve(caller.user_id, Reserve { drop_id, size, idempotency_key }).await
+                request.app().stock.reserve(caller.user_id, Reserve { drop_id, size, idempotency_key }).await
             }
             None => Err(StockError::DropNotFound),
         };
@@ -240,7 +240,7 @@ impl StockMutation {
             Err(StockError::DropNotFound) => {
                 let code = ReserveErrorCode::DropNotFound;
                 let user_error = ReserveUserError::new(code, "There is no such drop.", &["dropId"]);
-                let server_time = DateTime(request.app.drops.now().await?);
+                let server_time = DateTime(request.app().drops.now().await?);
                 Ok(ReservePayload {
                     reservation: None,
                     drop: None,
@@ -261,7 +261,7 @@ impl StockMutation {
         let request = request(ctx);
         let caller = request.signed_in()?;
         let answer = match ReservationId::decode(&input.reservation_id) {
-            Some(id) => request.app.stock.purchase(caller.user_id, id).await,
+            Some(id) => request.app().stock.purchase(caller.user_id, id).await,
             None => Err(StockError::DropNotFound),
         };
         match answer {
@@ -290,7 +290,7 @@ impl StockMutation {
         let request = request(ctx);
         let caller = request.signed_in()?;
         let answer = match ReservationId::decode(&input.reservation_id) {
-            Some(id) => request.app.stock.cancel_reservation(caller.user_id, id).await,
+            Some(id) => request.app().stock.cancel_reservation(caller.user_id, id).await,
             None => Err(StockError::DropNotFound),
         };
         match answer {

@@ -119,6 +119,11 @@ impl TestApp {
         Self::start(&self.database).await
     }
 
+    /// The same, with nothing running beside the requests.
+    pub async fn still_second(&self) -> Self {
+        Self::start_with(&self.database, false).await
+    }
+
     /// Stops as the program does: requests, then transactions, then the rest.
     pub async fn stop(self) {
         drop(self.shutdown);

@@ -1,0 +1,130 @@
+//! The first entries of a drop's lists, kept at one version: what every page of a shop shows.
+//!
+//! All holds and purchases of a drop change together with its version, so what was read at a version is right for as
+//! long as the drop has it, until the first of the holds lapses.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use diesel::sql_types::{Array, Integer, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
+use lru::LruCache;
+use uuid::Uuid;
+
+use super::{PageKey, Purchase, Reservation, Stock, lists};
+use crate::{
+    clock::Timestamp,
+    db::{DbError, statement},
+    drops::DropState,
+    ids::{DropId, Page},
+};
+
+/// Entries of each list; no list gives more at once.
+const ENTRIES: usize = 50;
+/// Drops whose pages are kept, some 20 KB each at the fullest; the least used make room.
+const MOST_DROPS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
+
+/// The first entries of a drop's lists.
+#[derive(Debug)]
+pub struct FirstPages {
+    version: i32,
+    active: Page<Reservation>,
+    active_count: i64,
+    buyers: Page<Purchase>,
+}
+
+statement!(
+    ListVersions -> (SqlUuid, Integer),
+    "SELECT id, stock_version FROM drops WHERE id = ANY($1)",
+    { ids: Array<SqlUuid> => Vec<Uuid> }
+);
+
+/// The pages of many drops.
+pub(super) struct Kept(Mutex<LruCache<DropId, Arc<FirstPages>>>);
+
+impl FirstPages {
+    /// Live holds, the one that lapses first at the front.
+    pub fn active(&self, first: usize) -> Page<Reservation> {
+        self.active.shortened(first)
+    }
+
+    /// How many live holds there are.
+    pub fn active_count(&self) -> i64 {
+        self.active_count
+    }
+
+    /// Purchases, the newest first.
+    pub fn buyers(&self, first: usize) -> Page<Purchase> {
+        self.buyers.shortened(first)
+    }
+
+    /// When the first of the holds lapses: from then on they are not the live ones.
+    pub fn lapse(&self) -> Option<Timestamp> {
+        self.active.items.as_slice().first().map(|hold| hold.expires_at)
+    }
+
+    /// Whether these are the lists of `state`, now.
+    pub fn are_of(&self, state: &DropState) -> bool {
+        self.version == state.version && self.lapse().is_none_or(|lapse| state.read.now() < lapse)
+    }
+}
+
+impl Kept {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(LruCache::new(MOST_DROPS)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LruCache<DropId, Arc<FirstPages>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stock {
+    /// The first pages of a drop as it stands in `state`, where they are in memory.
+    pub fn kept_first_pages(&self, state: &DropState) -> Option<Arc<FirstPages>> {
+        self.first_pages.lock().get(&state.id).filter(|pages| pages.are_of(state)).cloned()
+    }
+
+    /// The first pages of these drops, each last seen at a version, read from the database and kept for who comes
+    /// next.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn load_first_pages(
+        &self,
+        drops: &[(DropId, i32)],
+    ) -> Result<HashMap<DropId, Arc<FirstPages>>, DbError> {
+        let keys: Vec<PageKey> =
+            drops.iter().map(|(id, _)| PageKey { drop_id: *id, first: ENTRIES, after: None }).collect();
+        let versions = ListVersions { ids: drops.iter().map(|(id, _)| id.0).collect() };
+        let (mut active, mut buyers, counts, versions) = self
+            .db
+            .run(async |connection| {
+                let mut shared: &AsyncPgConnection = connection;
+                let (active, buyers) = lists::list_first(shared, &keys).await?;
+                let long = active.iter().filter(|(_, page)| page.has_next).map(|(key, _)| key.drop_id);
+                let counts = lists::count_active(shared, &long.collect::<Vec<_>>()).await?;
+                let versions: Vec<(DropId, i32)> = versions.load(&mut shared).await?;
+                Ok((active, buyers, counts, versions))
+            })
+            .await?;
+        // A version that was the drop's before the lists were read and is its afterwards is theirs too. Lists that were
+        // overtaken are shown once and not kept.
+        let is_still = |id: &DropId, version: i32| versions.contains(&(*id, version));
+        let mut found = HashMap::new();
+        for (key, (id, version)) in keys.iter().zip(drops) {
+            let Some((active, buyers)) = active.remove(key).zip(buyers.remove(key)) else { continue };
+            let on_the_page = i64::try_from(active.items.len()).unwrap_or(i64::MAX);
+            let active_count = counts.get(id).copied().unwrap_or(on_the_page);
+            let pages = Arc::new(FirstPages { version: *version, active, active_count, buyers });
+            if is_still(id, *version) {
+                self.first_pages.lock().put(*id, pages.clone());
+            }
+            found.insert(*id, pages);
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,181 @@
+//! Answers from memory: right by version and by the clock, and nobody's but everyone's.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Socket, TestApp, codes, drive, eventually, global};
+
+const PAGE: &str = "query($id: ID!) { drop(id: $id) { status stockVersion availableStock heldStock soldStock
+    activeReservations { totalCount nodes { id user { username } } } recentBuyers { id } }
+    drops { nodes { id stockVersion } } }";
+
+/// How many statements an answer costs. Nothing else may run: the background's statements are counted too, so the least
+/// of many tries is told.
+async fn least_cost(app: &TestApp, query: &str, variables: &Value) -> u64 {
+    let mut least = u64::MAX;
+    for _ in 0..40 {
+        let before = app.app.metrics.sql_statements.get();
+        app.data(None, query, variables.clone()).await;
+        least = least.min(app.app.metrics.sql_statements.get() - before);
+    }
+    least
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_mutation_did_the_next_read_shows() {
+    drive(async |app| {
+        let (buyers, drop) = (app.buyers(20).await, app.drop(&[("US 9", 30), ("US 10", 30)]).await);
+        let id = json!({ "id": global(drop) });
+        let mut version = 1;
+        for (round, buyer) in buyers.iter().enumerate() {
+            let hold = app.hold(buyer, drop, "US 9").await;
+            version += 1;
+            for (done, sold) in [("held", 0), ("bought", 1)] {
+                if sold == 1 {
+                    assert_eq!(codes(&app.purchase(buyer, &hold).await), [] as [&str; 0]);
+                    version += 1;
+                }
+                let answer = app.data(None, PAGE, id.clone()).await;
+                assert_eq!(answer["drop"]["stockVersion"], version, "{done} {round}");
+                assert_eq!(answer["drops"]["nodes"][0]["stockVersion"], version);
+                assert_eq!(answer["drop"]["soldStock"], round + sold);
+                let held = answer["drop"]["activeReservations"]["nodes"].as_array().unwrap();
+                assert_eq!(held.iter().map(|hold| &hold["id"]).collect::<Vec<_>>(), [&json!(hold)][sold..]);
+                assert_eq!(answer["drop"]["recentBuyers"].as_array().unwrap().len(), (round + sold).min(3));
+            }
+        }
+        let new = app.drop(&[("ONE", 1)]).await;
+        let answer = app.data(None, PAGE, id).await;
+        assert_eq!(answer["drops"]["nodes"][0]["id"], global(new), "a new drop is on the list at once");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_everyone_asks_costs_no_statement_and_a_new_question_neither() {
+    drive(async |app| {
+        let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 3)]).await);
+        app.hold(&buyer, drop, "ONE").await;
+        let id = json!({ "id": global(drop) });
+        // The board answers from its first comparison with the database on.
+        eventually(async || app.app.feed.generation().is_some()).await;
+        assert_eq!(least_cost(app, PAGE, &id).await, 0);
+        for number in 0..20 {
+            let new = format!("{PAGE} # {number}");
+            assert_eq!(least_cost(app, &new, &id).await, 0);
+        }
+        for of_now in ["{ serverTime }", "query($id: ID!) { drop(id: $id) { id } serverTime }"] {
+            assert!(least_cost(app, of_now, &id).await > 0, "{of_now}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_an_end_and_a_deadline_show_when_they_come() {
+    drive(async |app| {
+        let soon = |ms| chrono::Utc::now() + chrono::TimeDelta::milliseconds(ms);
+        let starts = app.drop_like(&[("ONE", 1)], |drop| drop.starts_at = Some(soon(700))).await;
+        let ends = app.drop_like(&[("ONE", 1)], |drop| drop.ends_at = Some(soon(900))).await;
+        let lapses = app.drop_like(&[("ONE", 1)], |drop| drop.hold_seconds = 1).await;
+        let hold = app.hold(&app.buyer().await, lapses, "ONE").await;
+        let query = "query($a: ID!, $b: ID!, $c: ID!) { a: drop(id: $a) { status startsAt } b: drop(id: $b) { status endsAt }
+            c: drop(id: $c) { activeReservations { nodes { expiresAt } } } drops { nodes { id } } }";
+        let ids = json!({ "a": global(starts), "b": global(ends), "c": global(lapses) });
+        let mut seen = Vec::new();
+        while seen.last() != Some(&("LIVE".to_owned(), "ENDED".to_owned(), 0)) {
+            let answer = app.data(None, query, ids.clone()).await;
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            let clock = text(&app.data(None, "{ serverTime }", Value::Null).await["serverTime"]);
+            // Nothing is shown before its time; that it is shown at all is what ends the loop.
+            let [a, b] = ["a", "b"].map(|drop| text(&answer[drop]["status"]));
+            assert!(a == "SCHEDULED" || clock >= text(&answer["a"]["startsAt"]), "{clock} {answer}");
+            assert!(b == "LIVE" || clock >= text(&answer["b"]["endsAt"]), "{clock} {answer}");
+            let lists = |drop: &str| answer["drops"]["nodes"].as_array().unwrap().contains(&json!({ "id": ids[drop] }));
+            assert!(!lists("a") || clock >= text(&answer["a"]["startsAt"]), "{clock} {answer}");
+            assert!(lists("b") || clock >= text(&answer["b"]["endsAt"]), "{clock} {answer}");
+            let holds = answer["c"]["activeReservations"]["nodes"].as_array().unwrap().len();
+            let shown = (a, b, holds);
+            if seen.last() != Some(&shown) {
+                seen.push(shown);
+            }
+        }
+        assert_eq!(seen.first(), Some(&("SCHEDULED".to_owned(), "LIVE".to_owned(), 1)), "{seen:?}");
+        assert_eq!(codes(&app.purchase(&app.buyer().await, &hold).await), ["RESERVATION_NOT_FOUND"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_server_did_shows_soon() {
+    drive(async |app| {
+        let second = app.second().await;
+        let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 2)]).await);
+        eventually(async || second.counts(drop).await == [2, 0, 0]).await;
+        app.hold(&buyer, drop, "ONE").await;
+        eventually(async || second.counts(drop).await == [1, 1, 0]).await;
+        second.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_viewer_is_shown_to_another() {
+    drive(async |app| {
+        let (one, other, drop) = (app.buyer().await, app.buyer().await, app.drop(&[("ONE", 2)]).await);
+        let hold = app.hold(&one, drop, "ONE").await;
+        app.cancel(&one, &hold).await;
+        // Closed reservations are their owner's to see.
+        let query = "query($id: ID!) { node(id: $id) { id } viewer { email } drops { nodes { id } } }";
+        let variables = json!({ "id": hold });
+        let mut emails = Vec::new();
+        for buyer in [Some(&one), Some(&other), None, Some(&one)] {
+            let answer = app.data(buyer.map(|it| it.token.as_str()), query, variables.clone()).await;
+            let is_owner = buyer.is_some_and(|buyer| buyer.user_id == one.user_id);
+            assert_eq!(answer["node"].is_object(), is_owner);
+            emails.push(answer["viewer"]["email"].clone());
+        }
+        assert!(
+            emails[0].is_string() && emails[0] == emails[3] && emails[0] != emails[1] && emails[2].is_null()
+        );
+        // Whoever shows a bad token is told so, also where the answer lies ready.
+        for token in [None, None, Some("nonsense")] {
+            let answer = app.ask(token, "{ drops { nodes { id } } }", Value::Null).await;
+            assert_eq!(answer["errors"].is_array(), token.is_some(), "{answer}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_kept_for_one_way_of_asking_is_not_another_s() {
+    drive(async |app| {
+        let drop = app.drop(&[("ONE", 2)]).await;
+        eventually(async || app.app.feed.generation().is_some()).await;
+        let query = "query($id: ID!) { drop(id: $id) { id } }";
+        let variables = json!({ "id": global(drop) });
+        let body = json!({ "query": query, "variables": variables });
+        for _ in 0..3 {
+            for accept in ["application/json", "application/graphql-response+json"] {
+                let request = app.client().post(app.url("/graphql")).header("accept", accept).json(&body);
+                let answer = request.send().await.unwrap();
+                assert!(answer.headers()["content-type"].to_str().unwrap().starts_with(accept));
+                assert_eq!(answer.json::<Value>().await.unwrap()["data"]["drop"]["id"], variables["id"]);
+            }
+            let got = app
+                .client()
+                .get(app.url("/graphql"))
+                .query(&[("query", query), ("variables", &variables.to_string())]);
+            assert_eq!(
+                got.send().await.unwrap().json::<Value>().await.unwrap()["data"]["drop"]["id"],
+                variables["id"]
+            );
+            // The same bytes by the other method are another request.
+            let wrong = app.client().get(format!("{}?{body}", app.url("/graphql"))).send().await.unwrap();
+            assert_eq!(wrong.status(), reqwest::StatusCode::BAD_REQUEST);
+            let mut socket = Socket::ready(app.address, Value::Null).await;
+            socket.subscribe("a", query, variables.clone()).await;
+            assert_eq!(socket.hear().await["payload"]["data"]["drop"]["id"], variables["id"]);
+        }
+    })
+    .await;
+}
