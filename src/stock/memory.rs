@@ -1,0 +1,141 @@
+//! Says no from memory. Never yes: a pair is had under the drop's lock and nowhere else.
+//!
+//! In the first minute of a drop thousands are told that nothing is left. That costs no transaction: what the last batch
+//! saw is decided upon by the same function as under the lock. Whoever ever had a hold of the drop is not told from
+//! memory, so that a retry of a granted request, with its key, always finds its reservation.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use diesel::sql_types::{BigInt, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl as _;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    ReserveRefusal,
+    decide::{Look, decide},
+    operation::{Answer, Operation, Refusal},
+};
+use crate::{
+    db::{Database, DbError, statement},
+    drops::DropState,
+    ids::{DropId, UserId},
+};
+
+/// Every pair of a size being held changes any moment: a look that is older says nothing.
+const HELD_FOR: Duration = Duration::from_millis(50);
+/// People whose holds are known by name; with more, everybody is asked about in the database.
+const MOST_HOLDERS: usize = 200_000;
+/// Who has had a hold is read at most so often: another server's changes make it unknown again.
+const BETWEEN_READS: Duration = Duration::from_secs(1);
+
+/// What is remembered of one drop. Made and gone with its queue.
+#[derive(Default)]
+pub(super) struct Memory(Mutex<Content>);
+
+#[derive(Default)]
+struct Content {
+    seen: Option<Seen>,
+    /// Everyone who has or had a hold, or more. `None`: not known.
+    holders: Option<HashSet<UserId>>,
+    read: Option<Instant>,
+}
+
+/// What a batch saw.
+struct Seen {
+    state: Arc<DropState>,
+    /// With no holds in it: the questions of those who have none are decided with it.
+    look: Look,
+    when: Instant,
+    /// When the next hold lapses, if one does.
+    deadline: Option<Instant>,
+}
+
+impl Memory {
+    /// What is certain to be the answer to `operation` now. `newest` is the newest state of the drop that is known.
+    pub(super) fn refuse(&self, newest: &DropState, operation: &Operation) -> Option<Answer<Refusal>> {
+        let Operation::Reserve { user, .. } = operation else { return None };
+        let mut content = self.lock();
+        let Content { seen, holders, .. } = &mut *content;
+        let seen = seen.as_mut().filter(|seen| seen.state.version == newest.version)?;
+        if holders.as_ref()?.contains(user) {
+            return None;
+        }
+        seen.look.now = seen.state.read.now();
+        let verdict = decide(&seen.look, std::slice::from_ref(operation)).verdicts.pop()?;
+        let is_certain = match verdict.refusal? {
+            Refusal::Reserve(ReserveRefusal::SoldOut) => true,
+            Refusal::Reserve(ReserveRefusal::AllHeld) => {
+                seen.when.elapsed() < HELD_FOR
+                    && seen.deadline.is_none_or(|deadline| Instant::now() < deadline)
+            }
+            _ => false,
+        };
+        is_certain.then(|| Answer { refusal: verdict.refusal, reservation: None, state: seen.state.clone() })
+    }
+
+    /// Remembers what a batch saw and whom it gave holds. To be told before those people are.
+    pub(super) fn remember(
+        &self,
+        state: &Arc<DropState>,
+        deadline: Option<Instant>,
+        granted: impl Iterator<Item = UserId>,
+    ) {
+        let mut content = self.lock();
+        let before = content.seen.as_ref().map(|seen| seen.state.version);
+        // With a gap somebody else gave holds.
+        let is_next = before.is_some_and(|before| state.version == before || state.version == before + 1);
+        content.holders = content.holders.take().filter(|_| is_next);
+        if let Some(holders) = &mut content.holders {
+            holders.extend(granted);
+        }
+        let look = Look {
+            now: state.read.at,
+            catalogue: state.catalogue.clone(),
+            sizes: state.sizes.clone(),
+            known: Vec::new(),
+        };
+        content.seen = Some(Seen { state: state.clone(), look, when: Instant::now(), deadline });
+    }
+
+    /// Nobody knows what was done.
+    pub(super) fn forget(&self) {
+        *self.lock() = Content::default();
+    }
+
+    /// Learns who has had a hold, where a size has nothing left and it is not known. No batch may run meanwhile.
+    pub(super) async fn learn(&self, db: &Database, drop_id: DropId) -> Result<(), DbError> {
+        if !self.lacks_holders() {
+            return Ok(());
+        }
+        let limit = i64::try_from(MOST_HOLDERS).unwrap_or(i64::MAX);
+        let list = ListHolders { drop_id: drop_id.0, limit };
+        let found: Vec<UserId> = db.run(async |connection| Ok(list.load(connection).await?)).await?;
+        let mut content = self.lock();
+        content.read = Some(Instant::now());
+        content.holders = (found.len() < MOST_HOLDERS).then(|| found.into_iter().collect());
+        Ok(())
+    }
+
+    fn lacks_holders(&self) -> bool {
+        let content = self.lock();
+        let has_none_left = |seen: &Seen| seen.state.sizes.iter().any(|size| size.count.available == 0);
+        content.holders.is_none()
+            && content.seen.as_ref().is_some_and(has_none_left)
+            && content.read.is_none_or(|read| read.elapsed() > BETWEEN_READS)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+statement!(
+    ListHolders -> SqlUuid,
+    "SELECT DISTINCT user_id FROM reservations WHERE drop_id = $1 LIMIT $2",
+    { drop_id: SqlUuid => Uuid, limit: BigInt => i64 }
+);

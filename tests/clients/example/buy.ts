@@ -1,0 +1,142 @@
+// Signs in, watches a drop and buys a pair of it: Apollo Client, with documents typed by graphql-codegen. A page that
+// stays open longer than an access token is good also needs `refresh`.
+import { ApolloClient, CombinedGraphQLErrors, HttpLink, InMemoryCache } from "@apollo/client";
+import type { OperationVariables, TypedDocumentNode } from "@apollo/client";
+import { SetContextLink } from "@apollo/client/link/context";
+import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
+import { OperationTypeNode } from "graphql";
+import { createClient } from "graphql-ws";
+import { graphql } from "./gql/index.js";
+import type { StockFragment } from "./gql/graphql.js";
+import { keepNewestLink } from "./keep-newest.apollo.js";
+
+// Everything that shows a drop selects this, so that each answer and each event brings the whole page up to date.
+graphql(`
+  fragment Stock on Drop {
+    id
+    stockVersion
+    status
+    availableStock
+    heldStock
+    soldStock
+    sizes { id size availableStock }
+  }
+`);
+
+const SignIn = graphql(`
+  mutation SignIn($input: LoginInput!) {
+    login(input: $input) {
+      session { accessToken viewer { id user { id username } } }
+      userErrors { code message }
+    }
+  }
+`);
+
+const Page = graphql(`query Page($dropId: ID!) { drop(id: $dropId) { name price { amount currency } ...Stock } }`);
+
+const Watch = graphql(`subscription Watch($dropId: ID!) { stockUpdated(dropId: $dropId) { drop { ...Stock } } }`);
+
+const Reserve = graphql(`
+  mutation Reserve($input: ReserveInput!) {
+    reserve(input: $input) {
+      reservation { id pairNumber expiresAt }
+      drop { ...Stock }
+      serverTime
+      userErrors { code message }
+    }
+  }
+`);
+
+const Purchase = graphql(`
+  mutation Purchase($input: PurchaseInput!) {
+    purchase(input: $input) {
+      purchase { id size pairNumber purchasedAt price { amount currency } }
+      drop { ...Stock }
+      userErrors { code message }
+    }
+  }
+`);
+
+/** An expected refusal: branch on `code`. */
+export class Refused<Code extends string> extends Error {
+  constructor(readonly code: Code, message: string) {
+    super(message);
+  }
+}
+
+/** A mutation did what was asked if and only if `userErrors` is empty. */
+function check<Code extends string>(userErrors: { code: Code; message: string }[]) {
+  const [first] = userErrors;
+  if (first) throw new Refused(first.code, first.message);
+}
+
+/** Tries again while nobody knows what became of it: only for what is the same however often it is asked. */
+async function settled<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (error instanceof Refused || tries === 5) throw error;
+      const told = CombinedGraphQLErrors.is(error) ? error.errors[0]?.extensions : { code: "UNAVAILABLE" };
+      if (told?.["code"] !== "UNAVAILABLE" && told?.["code"] !== "OVERLOADED") throw error;
+      await new Promise((resume) => setTimeout(resume, Number(told["retryAfterMs"] ?? 200 * tries)));
+    }
+  }
+}
+
+export class Shop {
+  readonly client: ApolloClient;
+  #accessToken = "";
+
+  constructor(uri: string, options: { fetch?: typeof fetch; webSocketImpl?: unknown } = {}) {
+    const auth = new SetContextLink(({ headers }) => ({
+      headers: this.#accessToken ? { ...headers, authorization: `Bearer ${this.#accessToken}` } : headers,
+    }));
+    // The stock is public: the socket needs no token.
+    const ws = createClient({ url: uri.replace("http", "ws"), webSocketImpl: options.webSocketImpl });
+    this.client = new ApolloClient({
+      cache: new InMemoryCache(),
+      link: keepNewestLink().split(
+        ({ operationType }) => operationType === OperationTypeNode.SUBSCRIPTION,
+        new GraphQLWsLink(ws),
+        auth.concat(new HttpLink({ uri, fetch: options.fetch ?? fetch })),
+      ),
+    });
+  }
+
+  async signIn(email: string, password: string) {
+    const { login } = await this.#do(SignIn, { input: { email, password } });
+    check(login.userErrors);
+    this.#accessToken = login.session?.accessToken ?? "";
+  }
+
+  /** Shows the stock now and after each change, until what it returns is called. */
+  watch(dropId: string, show: (drop: StockFragment) => void) {
+    const page = this.client.watchQuery({ query: Page, variables: { dropId } }).subscribe(({ data, dataState }) => {
+      if (dataState === "complete" && data.drop) show(data.drop);
+    });
+    // Events change the cache, and the cache tells the page.
+    const events = this.client.subscribe({ query: Watch, variables: { dropId } }).subscribe();
+    return () => [page, events].forEach((each) => each.unsubscribe());
+  }
+
+  /** What one click on "buy" does. */
+  async buy(dropId: string, size: string) {
+    // One key per click, the same on each retry: the retry gets the first reservation.
+    const wanted = { dropId, size, idempotencyKey: crypto.randomUUID() };
+    const { reserve } = await settled(() => this.#do(Reserve, { input: wanted }));
+    check(reserve.userErrors);
+    const hold = { reservationId: reserve.reservation?.id ?? "" };
+    const { purchase } = await settled(() => this.#do(Purchase, { input: hold }));
+    check(purchase.userErrors);
+    return purchase.purchase;
+  }
+
+  async #do<Data, Variables extends OperationVariables>(
+    mutation: TypedDocumentNode<Data, Variables>,
+    variables: NoInfer<Variables>,
+  ) {
+    const { data } = await this.client.mutate<Data>({ mutation, variables });
+    return data as Data;
+  }
+}
