@@ -8,6 +8,7 @@ mod batch;
 mod decide;
 mod first_pages;
 mod lists;
+mod memory;
 mod operation;
 mod queries;
 mod queue;

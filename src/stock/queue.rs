@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     batch::{self, Done},
+    memory::Memory,
     operation::{Answer, Operation, Refusal, StockError},
 };
 use crate::{
@@ -55,9 +56,16 @@ struct Job {
     arrived: Instant,
 }
 
+/// The way to a drop's queue, and what its task remembers.
+#[derive(Clone)]
+struct Open {
+    messages: mpsc::Sender<Message>,
+    memory: Arc<Memory>,
+}
+
 /// All queues of this process.
 pub(super) struct Queues {
-    open: Mutex<HashMap<DropId, mpsc::Sender<Message>>>,
+    open: Mutex<HashMap<DropId, Open>>,
     db: Database,
     drops: Drops,
     feed: Feed,
@@ -86,8 +94,15 @@ impl Queues {
         drop_id: DropId,
         operation: Operation,
     ) -> Result<Answer<Refusal>, StockError> {
+        let newest = self.feed.find(drop_id);
+        let open = self.lock().get(&drop_id).cloned();
+        if let Some((newest, open)) = newest.as_ref().zip(open.as_ref())
+            && let Some(answer) = open.memory.refuse(newest, &operation)
+        {
+            return Ok(answer);
+        }
         // Ids that lead nowhere start nothing.
-        if !self.lock().contains_key(&drop_id) && self.drops.find(drop_id).await?.is_none() {
+        if newest.is_none() && open.is_none() && self.drops.find(drop_id).await?.is_none() {
             return Err(StockError::DropNotFound);
         }
         let (reply, answer) = oneshot::channel();
@@ -120,16 +135,18 @@ impl Queues {
     fn send(self: &Arc<Self>, drop_id: DropId, message: Message) -> bool {
         let mut open = self.lock();
         // A closed one belonged to a task that failed.
-        let queue = open.get(&drop_id).filter(|queue| !queue.is_closed()).cloned().unwrap_or_else(|| {
-            let (sender, receiver) = mpsc::channel(LONGEST_QUEUE);
-            tokio::spawn(Queue::new(self.clone(), drop_id, receiver).work());
-            open.insert(drop_id, sender.clone());
-            sender
+        let there = open.get(&drop_id).filter(|there| !there.messages.is_closed());
+        let queue = there.map(|there| there.messages.clone()).unwrap_or_else(|| {
+            let (messages, receiver) = mpsc::channel(LONGEST_QUEUE);
+            let memory = Arc::new(Memory::default());
+            tokio::spawn(Queue::new(self.clone(), drop_id, receiver, memory.clone()).work());
+            open.insert(drop_id, Open { messages: messages.clone(), memory });
+            messages
         });
         queue.try_send(message).is_ok()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<DropId, mpsc::Sender<Message>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<DropId, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -139,13 +156,19 @@ struct Queue {
     all: Arc<Queues>,
     drop_id: DropId,
     messages: mpsc::Receiver<Message>,
+    memory: Arc<Memory>,
     /// When the next hold lapses, as far as is known.
     deadline: Option<Instant>,
 }
 
 impl Queue {
-    fn new(all: Arc<Queues>, drop_id: DropId, messages: mpsc::Receiver<Message>) -> Self {
-        Self { all, drop_id, messages, deadline: None }
+    fn new(
+        all: Arc<Queues>,
+        drop_id: DropId,
+        messages: mpsc::Receiver<Message>,
+        memory: Arc<Memory>,
+    ) -> Self {
+        Self { all, drop_id, messages, memory, deadline: None }
     }
 
     async fn work(mut self) {
@@ -199,7 +222,13 @@ impl Queue {
         let operations: Vec<Operation> = jobs.iter().map(|job| job.operation.clone()).collect();
         let arrived = jobs.iter().map(|job| job.arrived).min().unwrap_or_else(Instant::now);
         match self.settle(&operations, arrived).await {
-            Ok(Some(done)) => self.tell(done, jobs),
+            Ok(Some(done)) => {
+                self.tell(done, jobs);
+                // Before the next batch, and after its answers: nobody waits for it.
+                if let Err(error) = self.memory.learn(&self.all.db, self.drop_id).await {
+                    tracing::debug!(%error, drop_id = %self.drop_id, "who holds pairs is not known");
+                }
+            }
             Ok(None) => {
                 self.deadline = None;
                 answer_all(jobs, &StockError::DropNotFound);
@@ -214,6 +243,7 @@ impl Queue {
             Err(error) => {
                 // Without a known deadline the poll tells of one again; with it in the past this would spin.
                 self.deadline = None;
+                self.memory.forget();
                 match &error {
                     DbError::Unexpected(_) | DbError::Constraint(_) => {
                         tracing::error!(%error, drop_id = %self.drop_id, "a stock transaction failed");
@@ -234,6 +264,11 @@ impl Queue {
         metrics.holds_released.inc_by(done.released);
         metrics.holds_expired.inc_by(done.expiry_delays.len().try_into().unwrap_or_default());
         done.expiry_delays.iter().for_each(|delay| metrics.expiry_delay.observe(*delay));
+        let granted = jobs.iter().zip(&done.answers).filter_map(|(job, answer)| match job.operation {
+            Operation::Reserve { user, .. } if answer.refusal.is_none() => Some(user),
+            _ => None,
+        });
+        self.memory.remember(&done.state, self.deadline, granted);
         // Also when this run changed nothing: the one before it may have, and died before it could tell.
         self.all.feed.publish(done.state);
         for (job, answer) in jobs.into_iter().zip(done.answers) {

@@ -17,6 +17,7 @@ mod hang_ups;
 mod http;
 mod kept;
 mod loaders;
+mod memory;
 mod migrations;
 mod program;
 mod purchase;
