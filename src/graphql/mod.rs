@@ -6,6 +6,7 @@
 mod date_time;
 mod drop;
 mod error;
+mod fan_out;
 mod gate;
 mod loaders;
 mod money;
@@ -26,10 +27,12 @@ mod viewer;
 use std::time::Duration;
 
 use async_graphql::{Response, SDLExportOptions, parser::types::OperationType};
-use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use futures_util::FutureExt as _;
+use serde::Serialize;
 use tokio::time::Instant;
 
 pub use error::ApiError;
+pub use fan_out::{FanOut, Payload};
 pub use gate::{Admitted, admit};
 pub use request::Credentials;
 
@@ -112,15 +115,10 @@ pub async fn execute(schema: &Schema, admitted: Admitted, app: &App, credentials
     Answer { response, good }
 }
 
-/// Executes a subscription.
-pub fn subscribe(
-    schema: &Schema,
-    admitted: Admitted,
-    app: &App,
-    credentials: Credentials,
-) -> impl Stream<Item = Response> + use<> {
-    let loads = rounds::Queue::default();
-    let request =
-        admitted.request.data(request::RequestContext::new(app, credentials, &loads, &Goodness::default()));
-    rounds::follow(loads, schema.execute_stream(request).boxed()).map(error::finish)
+/// Anything that the API answers, as JSON.
+pub fn json(answer: &impl Serialize) -> String {
+    match serde_json::to_string(answer) {
+        Ok(text) => text,
+        Err(error) => unreachable!("an answer is always JSON: {error}"),
+    }
 }

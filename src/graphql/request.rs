@@ -3,12 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_graphql::Context;
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::{error::ApiError, loaders::Loaders, rounds::Queue};
+use super::{error::ApiError, fan_out::Feeding, loaders::Loaders, rounds::Queue, stock_update::StockUpdate};
 use crate::{
     accounts::{Caller, Person, Role},
     app::App,
+    feed::{Feed, Shown},
 };
 
 /// Who a request says it is from.
@@ -68,12 +70,35 @@ pub(super) struct RequestContext {
     pub(super) loaders: Loaders,
     credentials: Credentials,
     goodness: Goodness,
+    /// For a subscription.
+    feeding: Option<Feeding>,
 }
 
 impl RequestContext {
     pub(super) fn new(app: &App, credentials: Credentials, loads: &Queue, goodness: &Goodness) -> Self {
         let loaders = Loaders::new(app, loads, goodness);
-        Self { app: app.clone(), loaders, credentials, goodness: goodness.clone() }
+        Self { app: app.clone(), loaders, credentials, goodness: goodness.clone(), feeding: None }
+    }
+
+    pub(super) fn fed_by(self, feeding: Feeding) -> Self {
+        Self { feeding: Some(feeding), ..self }
+    }
+
+    /// The one update to show, or what `watch` finds to be watched.
+    pub(super) async fn updates<S: Stream<Item = Shown> + Send + 'static>(
+        &self,
+        watch: impl AsyncFnOnce(&Feed) -> Result<S, ApiError>,
+    ) -> Result<Updates, ApiError> {
+        let shown = match &self.feeding {
+            Some(Feeding::Show(shown)) => Some(StockUpdate(shown.clone())),
+            Some(Feeding::Watch(left)) => {
+                let updates = watch(&self.app.feed).await?.boxed();
+                *left.lock().unwrap_or_else(PoisonError::into_inner) = Some(updates);
+                None
+            }
+            None => unreachable!("every road to a subscription goes through `FanOut`"),
+        };
+        Ok(stream::iter(shown))
     }
 
     /// The services. What they say is good only now; what is good for longer comes from the loaders.
@@ -113,6 +138,9 @@ impl RequestContext {
         }
     }
 }
+
+/// What the resolver of a subscription gives the library: one update, or none at all.
+pub(super) type Updates = stream::Iter<std::option::IntoIter<StockUpdate>>;
 
 /// The request behind a resolver's context.
 pub(super) fn request<'a>(ctx: &Context<'a>) -> &'a RequestContext {

@@ -1,10 +1,12 @@
 //! The root of subscriptions.
 
 use async_graphql::{Context, ID, Result, Subscription as GraphqlSubscription};
-use futures_util::{Stream, StreamExt as _};
 
-use super::{error::ApiError, request::request, stock_update::StockUpdate};
-use crate::ids::DropId;
+use super::{
+    error::ApiError,
+    request::{Updates, request},
+};
+use crate::{feed::Feed, ids::DropId};
 
 /// What the server tells by itself.
 pub struct Subscription;
@@ -19,21 +21,17 @@ impl Subscription {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which drop.")] drop_id: ID,
-    ) -> Result<impl Stream<Item = StockUpdate> + use<>> {
+    ) -> Result<Updates> {
         let not_found = || ApiError::NotFound("There is no such drop.");
         let id = DropId::decode(&drop_id).ok_or_else(not_found)?;
-        let updates = request(ctx).app().feed.watch_drop(id).await.map_err(ApiError::from)?;
-        Ok(updates.ok_or_else(not_found)?.map(StockUpdate))
+        let watch = async |feed: &Feed| feed.watch_drop(id).await?.ok_or_else(not_found);
+        Ok(request(ctx).updates(watch).await?)
     }
 
     /// The same for every active drop: the current states at once, then each change, a drop's becoming active, and
     /// its last state when it ends or is cancelled. After a reconnect query `drops` again for what ended meanwhile.
     /// Needs no sign-in.
-    async fn active_stock_updated(
-        &self,
-        ctx: &Context<'_>,
-    ) -> Result<impl Stream<Item = StockUpdate> + use<>> {
-        let updates = request(ctx).app().feed.watch_board().await.map_err(ApiError::from)?;
-        Ok(updates.map(StockUpdate))
+    async fn active_stock_updated(&self, ctx: &Context<'_>) -> Result<Updates> {
+        Ok(request(ctx).updates(async |feed: &Feed| Ok(feed.watch_board().await?)).await?)
     }
 }

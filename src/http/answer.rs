@@ -8,6 +8,8 @@ use axum::{
 };
 use serde::Serialize;
 
+use crate::graphql::json;
+
 /// The media type of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum MediaType {
@@ -74,15 +76,7 @@ fn respond(status: StatusCode, media_type: MediaType, response: &GraphqlResponse
         true => json(&Refusal { errors: &response.errors }),
         false => json(response),
     };
-    dressed(status, media_type, body)
-}
-
-/// An answer as bytes.
-pub(super) fn json(answer: &impl Serialize) -> Bytes {
-    match serde_json::to_vec(answer) {
-        Ok(bytes) => bytes.into(),
-        Err(error) => unreachable!("an answer is always JSON: {error}"),
-    }
+    dressed(status, media_type, body.into())
 }
 
 /// Bytes as an answer.

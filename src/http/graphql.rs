@@ -153,7 +153,7 @@ async fn execute(
             let Some((asked, shelf)) = asked.zip(good) else {
                 return answer::executed(media_type, &response);
             };
-            let body = answer::json(&response);
+            let body = Bytes::from(graphql::json(&response));
             site.kept.keep(asked, shelf, body.clone());
             answer::dressed(StatusCode::OK, media_type, body)
         }

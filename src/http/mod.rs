@@ -53,7 +53,7 @@ use tower_http::{
 use crate::{
     app::App,
     config::Limits,
-    graphql::{ApiError, Schema, schema},
+    graphql::{ApiError, FanOut, Schema, schema},
 };
 use address::{Client, Peer, Place, Places};
 use kept::Kept;
@@ -104,6 +104,7 @@ pub fn raise_open_file_limit() -> Option<u64> {
 struct Site {
     app: App,
     schema: Schema,
+    fan_out: FanOut,
     origins: Origins,
     persisted: Persisted,
     kept: Kept,
@@ -131,6 +132,7 @@ pub async fn serve(
     let site = Site {
         socket_alive,
         schema: schema(settings.introspection, &settings.limits),
+        fan_out: FanOut::default(),
         limits: settings.limits,
         places: Places::new(settings.limits.streams_per_address),
         trusted_proxies: settings.trusted_proxies.clone().into(),

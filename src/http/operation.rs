@@ -1,17 +1,17 @@
 //! One operation on a transport with many results: a query or mutation gives one, a subscription many.
 
 use async_graphql::{Response, ServerError, Value, parser::types::OperationType};
-use futures_util::{StreamExt as _, stream, stream::BoxStream};
+use futures_util::{FutureExt as _, StreamExt as _, stream, stream::BoxStream};
 
 use crate::{
-    graphql::{self, Admitted, ApiError, Credentials},
+    graphql::{self, Admitted, ApiError, Credentials, Payload},
     http::Site,
 };
 
 /// What an operation has to say.
 pub(super) enum Event {
     /// A result.
-    Next(Response),
+    Next(Payload),
     /// It could not be executed.
     Error(Vec<ServerError>),
     /// It is done.
@@ -27,31 +27,30 @@ pub(super) fn start(site: &Site, credentials: Credentials, admitted: Result<Admi
         Ok(admitted) => admitted,
         Err(error) => return stream::iter([Event::Error(error.into_response().errors)]).boxed(),
     };
-    let kind = admitted.kind;
-    let results = match kind {
-        OperationType::Subscription => {
-            graphql::subscribe(&site.schema, admitted, &site.app, credentials).boxed()
-        }
-        OperationType::Query | OperationType::Mutation => {
-            let site = site.clone();
-            let executed = async move {
-                graphql::execute(&site.schema, admitted, &site.app, credentials).await.response
-            };
-            stream::once(executed).boxed()
+    let site = site.clone();
+    // An error is the last word of its operation.
+    let done = stream::iter([Event::Complete]);
+    if admitted.kind == OperationType::Subscription {
+        let started = async move {
+            match site.fan_out.subscribe(&site.schema, admitted.request, &site.app, credentials).await {
+                Ok(payloads) => payloads.map(Event::Next).boxed(),
+                Err(errors) => stream::iter([Event::Error(errors)]).boxed(),
+            }
+        };
+        return started.flatten_stream().chain(done).boxed();
+    }
+    let executed = async move {
+        let response = graphql::execute(&site.schema, admitted, &site.app, credentials).await.response;
+        match was_refused(&response) {
+            true => Event::Error(response.errors),
+            false => Event::Next(graphql::json(&response).into()),
         }
     };
-    let results = results.map(move |response| match was_refused(&response, kind) {
-        true => Event::Error(response.errors),
-        false => Event::Next(response),
-    });
-    // An error is the last word of its operation.
-    results.chain(stream::iter([Event::Complete])).boxed()
+    executed.into_stream().chain(done).boxed()
 }
 
-/// Whether this is no result but the reason why there is none: an invalid operation, or a subscription to something
-/// that is not there.
-fn was_refused(response: &Response, kind: OperationType) -> bool {
+/// Whether this is no result but the reason why there is none: the operation is invalid.
+fn was_refused(response: &Response) -> bool {
     let nothing = response.data == Value::Null && !response.errors.is_empty();
-    nothing
-        && (kind == OperationType::Subscription || response.errors.iter().all(|error| error.path.is_empty()))
+    nothing && response.errors.iter().all(|error| error.path.is_empty())
 }

@@ -20,7 +20,7 @@ use super::{
     address::Place,
     operation::{Event, Events},
 };
-use crate::graphql::Credentials;
+use crate::graphql::{Credentials, json};
 
 /// A proxy cuts a connection on which nothing comes, often after 30 or 60 seconds.
 const HEARTBEAT: Duration = Duration::from_secs(12);
@@ -62,9 +62,9 @@ impl Framing {
     /// An event as bytes; a refusal is a result like any other to these clients.
     fn frame(self, event: &Event) -> String {
         let payload = match event {
-            Event::Next(response) => json(response),
-            Event::Error(errors) => json(&Errors { errors }),
-            Event::Complete => String::new(),
+            Event::Next(payload) => payload.as_ref(),
+            Event::Error(errors) => &json(&Errors { errors }),
+            Event::Complete => "",
         };
         match (self, event) {
             (Self::EventStream, Event::Complete) => "event: complete\ndata:\n\n".to_owned(),
@@ -89,13 +89,6 @@ fn part(body: &str) -> String {
 #[derive(Serialize)]
 struct Errors<'a> {
     errors: &'a [async_graphql::ServerError],
-}
-
-fn json(value: &impl Serialize) -> String {
-    match serde_json::to_string(value) {
-        Ok(text) => text,
-        Err(error) => unreachable!("an answer is always JSON: {error}"),
-    }
 }
 
 struct Writer {

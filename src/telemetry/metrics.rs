@@ -52,6 +52,8 @@ pub struct Metrics {
     pub graphql_requests: Family<Outcome, Counter>,
     /// Sockets open now.
     pub sockets: Gauge,
+    /// Updates of subscriptions worked out; the others were told the same bytes.
+    pub updates_executed: Counter,
     /// Passwords hashed, verifications included.
     pub password_hashes: Counter,
 }
@@ -76,6 +78,7 @@ impl Default for Metrics {
             subscribers: Gauge::default(),
             graphql_requests: Family::default(),
             sockets: Gauge::default(),
+            updates_executed: Counter::default(),
             password_hashes: Counter::default(),
         };
         let mut registry = Registry::with_prefix("sneaker_drop");
@@ -109,6 +112,11 @@ impl Default for Metrics {
         registry.register("subscribers", "Subscriptions open now", metrics.subscribers.clone());
         registry.register("graphql_requests", "GraphQL requests over HTTP", metrics.graphql_requests.clone());
         registry.register("sockets", "WebSockets open now", metrics.sockets.clone());
+        registry.register(
+            "updates_executed",
+            "Updates of subscriptions worked out; the others were told the same bytes",
+            metrics.updates_executed.clone(),
+        );
         registry.register("password_hashes", "Passwords hashed", metrics.password_hashes.clone());
         *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
         metrics

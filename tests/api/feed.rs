@@ -161,3 +161,72 @@ async fn a_channel_goes_with_its_last_subscriber() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_is_worked_out_once_for_all_who_ask_in_the_same_words() {
+    drive(async |app| {
+        let (buyers, other) = (app.buyers(4).await, app.drop(&[("ONE", 9)]).await);
+        let drop = app.drop(&[("ONE", 9)]).await;
+        let id = json!({ "id": global(drop) });
+        let executed = || app.app.metrics.updates_executed.get();
+        let mut same = Vec::new();
+        for number in 0..20 {
+            let mut socket = Socket::ready(app.address, Value::Null).await;
+            socket.subscribe(&number.to_string(), WATCH, id.clone()).await;
+            assert_eq!(socket.next().await["stockUpdated"]["version"], 1);
+            same.push(socket);
+        }
+        assert_eq!(executed(), 1, "whoever comes later gets what is there");
+        // Other words, another drop, and two operations of one document are not the same.
+        let mut socket = Socket::ready(app.address, Value::Null).await;
+        let two = "subscription A($id: ID!) { stockUpdated(dropId: $id) { version } }
+                   subscription B($id: ID!) { stockUpdated(dropId: $id) { heldStock } }";
+        socket
+            .subscribe(
+                "words",
+                "subscription($id: ID!) { s: stockUpdated(dropId: $id) { version } }",
+                id.clone(),
+            )
+            .await;
+        assert_eq!(socket.next().await, json!({ "s": { "version": 1 } }));
+        socket.subscribe("drop", WATCH, json!({ "id": global(other) })).await;
+        assert_eq!(socket.next().await["stockUpdated"]["dropId"], global(other));
+        for (name, expected) in [("A", json!({ "version": 1 })), ("B", json!({ "heldStock": 0 }))] {
+            let payload = json!({ "query": two, "variables": id, "operationName": name });
+            socket.say(json!({ "id": name, "type": "subscribe", "payload": payload })).await;
+            assert_eq!(socket.next().await["stockUpdated"], expected);
+        }
+        for number in 2..=5 {
+            let before = executed();
+            app.hold(&buyers[number - 2], drop, "ONE").await;
+            for socket in &mut same {
+                let update = socket.next().await["stockUpdated"].take();
+                assert_eq!(update["version"], number);
+                assert_eq!(update["drop"]["stockVersion"], number);
+            }
+            // Once for the twenty, and once for each of the three others that watch this drop.
+            assert!(executed() - before <= 4, "{} executions", executed() - before);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_has_one_field() {
+    drive_still(async |app| {
+        let mut socket = Socket::ready(app.address, Value::Null).await;
+        for query in [
+            "subscription { activeStockUpdated { version } b: activeStockUpdated { version } }",
+            "subscription { ...f ...f } fragment f on Subscription { activeStockUpdated { version } }",
+        ] {
+            socket.subscribe("x", query, Value::Null).await;
+            let told = socket.hear().await;
+            assert_eq!(told["payload"][0]["extensions"]["code"], "GRAPHQL_VALIDATION_FAILED", "{told}");
+        }
+        // One that is skipped has nothing to say.
+        let skipped = "subscription { activeStockUpdated @skip(if: true) { version } }";
+        socket.subscribe("y", skipped, Value::Null).await;
+        assert_eq!(socket.hear().await, json!({ "id": "y", "type": "complete" }));
+    })
+    .await;
+}

@@ -50,6 +50,10 @@ pub fn admit(mut request: Request, credentials: &Credentials, limits: &Limits) -
     if kind == OperationType::Mutation {
         check_mutation(&roots)?;
     }
+    if kind == OperationType::Subscription && roots.len() != 1 {
+        // GraphQL, section 5.2.3.1.
+        return Err(ApiError::ValidationFailed("A subscription has one field at its root.".to_owned()));
+    }
     let open = roots.iter().all(|field| OPEN_TO_BAD_TOKENS.contains(field));
     if matches!(credentials, Credentials::Rejected) && !open {
         return Err(ApiError::Unauthenticated);

@@ -176,7 +176,7 @@ impl Session {
 
     async fn tell(&mut self, id: String, event: Event) -> Result<(), Gone> {
         match event {
-            Event::Next(response) => self.send_text(protocol::next(&id, &response)).await,
+            Event::Next(payload) => self.send_text(protocol::next(&id, &payload)).await,
             Event::Error(errors) => {
                 self.operations.remove(&id);
                 self.send_text(protocol::error(&id, &errors)).await

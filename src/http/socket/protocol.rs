@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use async_graphql::{Response, ServerError};
+use async_graphql::ServerError;
 use axum::extract::ws::CloseFrame;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::http::graphql::Parameters;
+use crate::{graphql::json, http::graphql::Parameters};
 
 pub(super) const ACK: &str = r#"{"type":"connection_ack"}"#;
 pub(super) const PONG: &str = r#"{"type":"pong"}"#;
@@ -75,24 +75,18 @@ struct ServerMessage<'a, T> {
     payload: Option<T>,
 }
 
-/// A result of an operation.
-pub(super) fn next(id: &str, response: &Response) -> String {
-    text(&ServerMessage { id, kind: "next", payload: Some(response) })
+/// A result of an operation, which others may have written down.
+pub(super) fn next(id: &str, payload: &str) -> String {
+    let id = json(&id);
+    format!("{{\"id\":{id},\"type\":\"next\",\"payload\":{payload}}}")
 }
 
 /// An operation that could not be executed; it ends with this.
 pub(super) fn error(id: &str, errors: &[ServerError]) -> String {
-    text(&ServerMessage { id, kind: "error", payload: Some(errors) })
+    json(&ServerMessage { id, kind: "error", payload: Some(errors) })
 }
 
 /// An operation that is done.
 pub(super) fn complete(id: &str) -> String {
-    text(&ServerMessage::<()> { id, kind: "complete", payload: None })
-}
-
-fn text(message: &impl Serialize) -> String {
-    match serde_json::to_string(message) {
-        Ok(text) => text,
-        Err(error) => unreachable!("an answer is always JSON: {error}"),
-    }
+    json(&ServerMessage::<()> { id, kind: "complete", payload: None })
 }

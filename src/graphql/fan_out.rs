@@ -1,0 +1,167 @@
+//! One execution of an event for everyone who watches with the same words.
+//!
+//! Ten thousand open pages send the same document with the same variables. Each has a pace of its own, but how an update
+//! of a drop looks is worked out once, for whoever is told first, and written down once: for the others it is bytes.
+//! Events are executed as nobody, for nothing below a subscription is somebody's own.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use async_graphql::{Request, Response, ServerError, Variables, parser::types::ExecutableDocument};
+use futures_util::{Stream, StreamExt as _, stream, stream::BoxStream};
+
+use super::{
+    Credentials, Schema, error, json,
+    request::{Goodness, RequestContext},
+    rounds,
+};
+use crate::{app::App, drops::DropStatus, feed::Shown, ids::DropId};
+
+/// Ways of asking that are kept track of; who asks in yet another way has updates of their own.
+const MOST_WORDINGS: usize = 1_000;
+
+/// A GraphQL response, written down.
+pub type Payload = Arc<str>;
+
+/// Who watches with which words.
+#[derive(Clone, Default)]
+pub struct FanOut(Arc<Mutex<HashMap<Words, Weak<Wording>>>>);
+
+/// What makes two subscriptions the same.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Words {
+    document: String,
+    operation_name: Option<String>,
+    variables: String,
+}
+
+/// A subscription that some watch with.
+struct Wording {
+    words: Words,
+    parsed: ExecutableDocument,
+    variables: Variables,
+    /// The newest update of each drop.
+    told: Mutex<HashMap<DropId, (i32, DropStatus, Payload)>>,
+    /// Held by the one who works out an update.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// How the resolver of a subscription is asked.
+#[derive(Clone)]
+pub(super) enum Feeding {
+    /// For what it watches, which it leaves here.
+    Watch(Arc<Mutex<Option<BoxStream<'static, Shown>>>>),
+    /// To show this.
+    Show(Shown),
+}
+
+impl FanOut {
+    /// Executes a subscription.
+    ///
+    /// # Errors
+    /// Why there is nothing to watch.
+    pub async fn subscribe(
+        &self,
+        schema: &Schema,
+        request: Request,
+        app: &App,
+        credentials: Credentials,
+    ) -> Result<impl Stream<Item = Payload> + use<>, Vec<ServerError>> {
+        let wording = self.wording(request)?;
+        let left = Arc::default();
+        let refused = wording.execute(schema, app, credentials, Feeding::Watch(Arc::clone(&left))).await;
+        let updates = left.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (updates, refused) {
+            (None, Some(response)) => Err(response.errors),
+            // A directive skipped the field.
+            (None, None) => Ok(stream::empty().boxed()),
+            (Some(updates), _) => {
+                let (schema, app) = (schema.clone(), app.clone());
+                Ok(updates
+                    .then(move |shown| {
+                        let (wording, schema, app) = (wording.clone(), schema.clone(), app.clone());
+                        async move { wording.payload(&schema, &app, shown).await }
+                    })
+                    .filter_map(std::future::ready)
+                    .boxed())
+            }
+        }
+    }
+
+    /// The one that others have, if there is one.
+    fn wording(&self, mut request: Request) -> Result<Arc<Wording>, Vec<ServerError>> {
+        let words = Words {
+            document: std::mem::take(&mut request.query),
+            operation_name: request.operation_name.take(),
+            variables: json(&request.variables),
+        };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = all.get(&words).and_then(Weak::upgrade) {
+            return Ok(there);
+        }
+        let parsed = request.parsed_query().map_err(|error| vec![error])?.clone();
+        let wording = Arc::new(Wording {
+            words: words.clone(),
+            parsed,
+            variables: request.variables,
+            told: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        });
+        if all.len() >= MOST_WORDINGS {
+            all.retain(|_, wording| wording.strong_count() > 0);
+        }
+        if all.len() < MOST_WORDINGS {
+            all.insert(words, Arc::downgrade(&wording));
+        }
+        Ok(wording)
+    }
+}
+
+impl Wording {
+    /// How `shown` looks in these words. `None`: there is nothing of it to show.
+    async fn payload(&self, schema: &Schema, app: &App, shown: Shown) -> Option<Payload> {
+        let is_it = |(version, status, _): &&(i32, DropStatus, Payload)| {
+            *version == shown.state.version && *status == shown.status
+        };
+        let find = || self.told().get(&shown.state.id).filter(is_it).map(|(_, _, payload)| payload.clone());
+        if let Some(payload) = find() {
+            return Some(payload);
+        }
+        let _turn = self.turn.lock().await;
+        if let Some(payload) = find() {
+            return Some(payload);
+        }
+        app.metrics.updates_executed.inc();
+        let response =
+            self.execute(schema, app, Credentials::Anonymous, Feeding::Show(shown.clone())).await?;
+        let payload: Payload = json(&response).into();
+        // What went wrong for one may go right for the next.
+        if response.is_ok() {
+            let told = (shown.state.version, shown.status, payload.clone());
+            self.told().insert(shown.state.id, told);
+        }
+        Some(payload)
+    }
+
+    async fn execute(
+        &self,
+        schema: &Schema,
+        app: &App,
+        credentials: Credentials,
+        feeding: Feeding,
+    ) -> Option<Response> {
+        let (loads, goodness) = (rounds::Queue::default(), Goodness::default());
+        let context = RequestContext::new(app, credentials, &loads, &goodness).fed_by(feeding);
+        let mut request = Request::new(&*self.words.document).variables(self.variables.clone()).data(context);
+        request.operation_name.clone_from(&self.words.operation_name);
+        request.set_parsed_query(self.parsed.clone());
+        let mut results = rounds::follow(loads, schema.execute_stream(request).boxed()).boxed();
+        results.next().await.map(error::finish)
+    }
+
+    fn told(&self) -> MutexGuard<'_, HashMap<DropId, (i32, DropStatus, Payload)>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
