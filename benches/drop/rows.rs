@@ -1,0 +1,405 @@
+//! The rows of the table, in the order in which a round takes them.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    client::{Http, post},
+    gate,
+    load::{self, End, Load},
+    pgbench::Pgbench,
+    report::Figures,
+    server::{Peer, Postgres, Server, token, token_of},
+    watchers::Watchers,
+};
+
+/// How much is measured.
+pub struct Plan {
+    pub rounds: usize,
+    /// Of each load.
+    time: Duration,
+    /// Parts to measure; all where none is named.
+    only: Vec<String>,
+    most_watchers: usize,
+}
+
+impl Plan {
+    pub fn new(quick: bool, only: Vec<String>) -> Self {
+        match quick {
+            true => Self { rounds: 1, time: Duration::from_millis(1_500), only, most_watchers: 10_000 },
+            false => Self { rounds: 3, time: Duration::from_secs(4), only, most_watchers: 10_000 },
+        }
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == part)
+    }
+}
+
+const RESERVE: &str = "mutation Reserve($input: ReserveInput!) { reserve(input: $input) {
+    reservation { id expiresAt } drop { id stockVersion availableStock heldStock soldStock } userErrors { code } } }";
+const PURCHASE: &str = "mutation Purchase($input: PurchaseInput!) { purchase(input: $input) {
+    purchase { id } drop { id stockVersion availableStock heldStock soldStock } userErrors { code } } }";
+const PAGE: &str = "query Page($first: Int!) { drops(first: $first) { nodes { id name status stockVersion availableStock heldStock
+    soldStock sizes { id size availableStock heldStock soldStock } activeReservations(first: 5) { nodes { id expiresAt } }
+    recentBuyers(first: 3) { user { username } purchasedAt } } } }";
+
+/// One drop can have so many pairs.
+const PAIRS: i32 = 100_000;
+
+pub async fn round(plan: &Plan, postgres: &Postgres, round: usize, figures: &mut Figures) {
+    let say = |what: &str| eprintln!("  {what}");
+    if plan.wants("gate") {
+        say("documents that kill a stock server");
+        figures.add("refusal", gate::slowest_refusal());
+    }
+    let server = Server::start(postgres, &format!("round_{round}"), &[]).await;
+    if plan.wants("sell") {
+        say("selling one hot drop, beside PostgreSQL by itself");
+        sell(plan, postgres, round, &server, figures).await;
+        say("a lone buyer");
+        alone(plan, postgres, round, &server, figures).await;
+        say("500 buyers on 50 pairs; purchases");
+        rush_and_purchases(&server, figures).await;
+    }
+    if plan.wants("lapse") {
+        say("holds that lapse");
+        lapse(postgres, round, &server, figures).await;
+    }
+    if plan.wants("pages") {
+        say("pages");
+        pages(plan, postgres, round, &server, figures).await;
+    }
+    if plan.wants("watch") {
+        say("open pages");
+        watch(plan, &server, figures).await;
+    }
+    server.stop().await;
+}
+
+fn reserve_body(drop: &str, key: usize) -> String {
+    let input = json!({ "dropId": drop, "size": "US 9", "idempotencyKey": format!("click-{key}") });
+    json!({ "query": RESERVE, "operationName": "Reserve", "variables": { "input": input } }).to_string()
+}
+
+fn succeeded(answer: &[u8]) -> bool {
+    memchr(answer, b"\"userErrors\":[]")
+}
+
+fn memchr(answer: &[u8], text: &[u8]) -> bool {
+    answer.windows(text.len()).any(|window| window == text)
+}
+
+/// Each buyer is another one, signed in, with a key of their own.
+async fn reservations(server: &Server, drop: &str, connections: usize, time: Duration) -> Load {
+    let most = usize::try_from(time.as_millis()).unwrap() * 40;
+    let tokens: Vec<String> = (0..most.min(PAIRS.try_into().unwrap())).map(|_| token()).collect();
+    let drop = drop.to_owned();
+    let request = move |number: usize| Some(post(Some(tokens.get(number)?), &reserve_body(&drop, number)));
+    load::run(server.address, connections, End::After(time), request, succeeded).await
+}
+
+async fn sell(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, figures: &mut Figures) {
+    let pgbench = Pgbench::prepare(postgres, round).await;
+    let seconds = u32::try_from(plan.time.as_secs().max(2)).unwrap();
+    let warm = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
+    reservations(server, &warm, 64, Duration::from_millis(500)).await;
+
+    let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
+    let ours = reservations(server, &drop, 64, plan.time).await;
+    let plain = pgbench.one_by_one(seconds).await;
+    let batches = pgbench.batches(seconds).await;
+    figures.add("reservations", ours.per_second());
+    figures.add("plain", plain);
+    figures.add("batches", batches);
+    figures.add("reservations / plain", ours.per_second() / plain);
+    figures.add("reservations / batches", ours.per_second() / batches);
+    figures.add("p50 at 64", ours.percentile(0.5));
+    figures.add("p99 at 64", ours.percentile(0.99));
+
+    let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
+    let crowd = reservations(server, &drop, 256, plan.time).await;
+    figures.add("reservations at 256", crowd.per_second());
+    figures.add("p50 at 256", crowd.percentile(0.5));
+    figures.add("p99 at 256", crowd.percentile(0.99));
+
+    let single = Server::start(postgres, &format!("single_{round}"), &[("STOCK_MAX_BATCH", "1")]).await;
+    let drop = single.drop(&[("US 9", PAIRS)], 3_600, 1).await;
+    figures
+        .add("reservations, batches of one", reservations(&single, &drop, 64, plan.time).await.per_second());
+    single.stop().await;
+}
+
+/// A lone reserve, beside the least that a transaction can be over the same driver.
+async fn alone(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, figures: &mut Figures) {
+    let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
+    let lone = reservations(server, &drop, 1, plan.time / 2).await;
+    let (client, connection) =
+        tokio_postgres::connect(&postgres.url(&Pgbench::database(round)), tokio_postgres::NoTls)
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let statement = client
+        .prepare(
+            "WITH taken AS (
+                UPDATE plain_drops SET available = available - 1, held = held + 1 WHERE id = 1 RETURNING id
+             ) INSERT INTO plain_reservations (drop_id, user_id, expires_at)
+             SELECT id, $1, now() + interval '60 s' FROM taken",
+        )
+        .await
+        .unwrap();
+    let (began, mut latencies) = (Instant::now(), Vec::new());
+    while began.elapsed() < plan.time / 2 {
+        let sent = Instant::now();
+        client.execute(&statement, &[&1_i64]).await.unwrap();
+        latencies.push(sent.elapsed());
+    }
+    latencies.sort_unstable();
+    let least = latencies[latencies.len() / 2].as_secs_f64() * 1_000.0;
+    figures.add("lone reserve", lone.percentile(0.5));
+    figures.add("lone statement", least);
+    figures.add("lone / statement", lone.percentile(0.5) / least);
+}
+
+async fn rush_and_purchases(server: &Server, figures: &mut Figures) {
+    let drop = server.drop(&[("US 9", 50)], 3_600, 1).await;
+    let tokens: Vec<String> = (0..500).map(|_| token()).collect();
+    let request = move |number: usize| Some(post(Some(tokens.get(number)?), &reserve_body(&drop, number)));
+    let rush = load::run(server.address, 500, End::AllSent, request, |answer: &[u8]| {
+        succeeded(answer) || memchr(answer, b"ALL_HELD")
+    })
+    .await;
+    figures.add("rush", rush.took.as_secs_f64() * 1_000.0);
+
+    const PURCHASES: usize = 12_000;
+    let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
+    let tokens: Arc<Vec<String>> = Arc::new((0..PURCHASES).map(|_| token()).collect());
+    let held: Arc<Mutex<Vec<(usize, String)>>> = Arc::default();
+    let (buyers, ids, to) = (tokens.clone(), held.clone(), drop.clone());
+    // The answer does not tell whose it is, so each buyer's number is its key and comes back as the id's owner.
+    let reserved = reserve_all(server, &to, &buyers, &ids).await;
+    let held = Arc::new(std::mem::take(&mut *held.lock().unwrap()));
+    let (all, buyers) = (held.clone(), tokens.clone());
+    let request = move |number: usize| {
+        let (buyer, id) = all.get(number)?;
+        let variables = json!({ "input": { "reservationId": id } });
+        let body = json!({ "query": PURCHASE, "operationName": "Purchase", "variables": variables });
+        Some(post(Some(&buyers[*buyer]), &body.to_string()))
+    };
+    let bought = load::run(server.address, 64, End::AllSent, request, succeeded).await;
+    assert_eq!(bought.answers, PURCHASES);
+    figures.add("purchases", bought.per_second());
+    figures.add("purchases / reservations", bought.per_second() / reserved);
+}
+
+/// A hold for each buyer, 64 at a time; returns how many a second.
+async fn reserve_all(
+    server: &Server,
+    drop: &str,
+    tokens: &Arc<Vec<String>>,
+    held: &Arc<Mutex<Vec<(usize, String)>>>,
+) -> f64 {
+    let began = Instant::now();
+    let asking = (0..64_usize).map(|first| {
+        let (tokens, held, drop, address) = (tokens.clone(), held.clone(), drop.to_owned(), server.address);
+        tokio::spawn(async move {
+            let mut http = Http::connect(address).await;
+            for number in (first..tokens.len()).step_by(64) {
+                let answer = http.ask(&post(Some(&tokens[number]), &reserve_body(&drop, number))).await;
+                let answer: Value = serde_json::from_slice(answer).unwrap();
+                let id = answer["data"]["reserve"]["reservation"]["id"].as_str().unwrap().to_owned();
+                held.lock().unwrap().push((number, id));
+            }
+        })
+    });
+    for asking in asking.collect::<Vec<_>>() {
+        asking.await.unwrap();
+    }
+    tokens.len() as f64 / began.elapsed().as_secs_f64()
+}
+
+/// From a hold's deadline until the transaction that took it back had the lock; the commit comes a millisecond later.
+async fn lapse(postgres: &Postgres, round: usize, server: &Server, figures: &mut Figures) {
+    const HOLDS: usize = 300;
+    let drop = server.drop(&[("US 9", 1_000)], 1, 1).await;
+    let mut http = Http::connect(server.address).await;
+    for number in 0..HOLDS {
+        assert!(succeeded(http.ask(&post(Some(&token()), &reserve_body(&drop, number))).await));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let url = postgres.url(&format!("round_{round}"));
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let rows = client
+        .query_one(
+            "SELECT count(*), min(late), percentile_cont(0.99) WITHIN GROUP (ORDER BY late)
+             FROM (SELECT 1000 * extract(epoch FROM closed_at - expires_at)::float8 AS late
+                   FROM reservations WHERE status = 'expired') AS lapsed",
+            &[],
+        )
+        .await
+        .unwrap();
+    let (count, earliest, p99): (i64, f64, f64) = (rows.get(0), rows.get(1), rows.get(2));
+    assert!(usize::try_from(count).unwrap() == HOLDS && earliest >= 0.0, "{count} lapsed, {earliest} ms");
+    figures.add("lapse", p99);
+}
+
+async fn pages(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, figures: &mut Figures) {
+    let database = format!("round_{round}");
+    // Whatever was on sale before is over: the page has ten drops.
+    postgres
+        .run(&database, "UPDATE drops SET ends_at = now() WHERE starts_at < now() - interval '1 ms'")
+        .await;
+    let people: Vec<Uuid> = (0..5).map(|_| Uuid::now_v7()).collect();
+    for person in &people {
+        let columns = "id, username, username_key, email, password_hash";
+        let values = format!(
+            "'{person}', 'buyer_{0}', '{person}', '{person}@bench.example', 'none'",
+            &person.to_string()[24..]
+        );
+        postgres.run(&database, &format!("INSERT INTO users ({columns}) VALUES ({values})")).await;
+    }
+    let mut http = Http::connect(server.address).await;
+    let mut last = String::new();
+    for number in 0..10 {
+        let drop = server.drop(&[("US 8", 20), ("US 9", 20), ("US 10", 20)], 3_600, 1).await;
+        for (place, person) in people.iter().enumerate() {
+            let token = token_of(*person);
+            let answer = http.ask(&post(Some(&token), &reserve_body(&drop, number))).await;
+            let answer: Value = serde_json::from_slice(answer).unwrap();
+            if place < 3 {
+                let id = &answer["data"]["reserve"]["reservation"]["id"];
+                let body = json!({ "query": PURCHASE, "variables": { "input": { "reservationId": id } } })
+                    .to_string();
+                assert!(succeeded(http.ask(&post(Some(&token), &body)).await));
+            }
+        }
+        last = drop;
+    }
+    let body = json!({ "query": PAGE, "operationName": "Page", "variables": { "first": 10 } }).to_string();
+    let page = http.ask(&post(None, &body)).await.to_vec();
+    let shown: Value = serde_json::from_slice(&page).unwrap();
+    assert_eq!(shown["data"]["drops"]["nodes"].as_array().unwrap().len(), 10, "{shown}");
+    assert_eq!(shown["data"]["drops"]["nodes"][9]["recentBuyers"].as_array().unwrap().len(), 3, "{shown}");
+    figures.add("page bytes", page.len() as f64);
+
+    let fixed = Peer::start(&["fixed", &page.len().to_string()]).await;
+    let request = post(None, &body);
+    let same = || {
+        let request = request.clone();
+        move |_: usize| Some(request.clone())
+    };
+    let kept = load::run(server.address, 64, End::After(plan.time), same(), |_: &[u8]| true).await;
+    let bytes = load::run(fixed.address, 64, End::After(plan.time), same(), |_: &[u8]| true).await;
+    figures.add("pages", kept.per_second());
+    figures.add("fixed bytes", bytes.per_second());
+    figures.add("pages / bytes", kept.per_second() / bytes.per_second());
+
+    let memory = Peer::start(&["memory"]).await;
+    let salt = Arc::new(Uuid::now_v7().to_string());
+    let new = || {
+        let salt = salt.clone();
+        move |number: usize| {
+            let query = format!("{PAGE} # {salt} {number}");
+            let body = json!({ "query": query, "operationName": "Page", "variables": { "first": 10 } });
+            Some(post(None, &body.to_string()))
+        }
+    };
+    let ours = load::run(server.address, 64, End::After(plan.time), new(), |_: &[u8]| true).await;
+    let theirs = load::run(memory.address, 64, End::After(plan.time), new(), |_: &[u8]| true).await;
+    figures.add("new pages", ours.per_second());
+    figures.add("executed from memory", theirs.per_second());
+    figures.add("new pages / memory", ours.per_second() / theirs.per_second());
+
+    // A drop of which nothing is left, and people who never had any.
+    let gone = server.drop(&[("US 9", 1)], 3_600, 1).await;
+    let token = token_of(people[0]);
+    let answer: Value =
+        serde_json::from_slice(http.ask(&post(Some(&token), &reserve_body(&gone, 0))).await).unwrap();
+    let id = &answer["data"]["reserve"]["reservation"]["id"];
+    let body = json!({ "query": PURCHASE, "variables": { "input": { "reservationId": id } } }).to_string();
+    assert!(succeeded(http.ask(&post(Some(&token), &body)).await), "{last}");
+    let tokens: Arc<Vec<String>> = Arc::new((0..2_000).map(|_| crate::server::token()).collect());
+    let late = || {
+        let (tokens, gone) = (tokens.clone(), gone.clone());
+        move |number: usize| Some(post(Some(&tokens[number % tokens.len()]), &reserve_body(&gone, number)))
+    };
+    let is_refused = |answer: &[u8]| memchr(answer, b"SOLD_OUT");
+    let refused = load::run(server.address, 64, End::After(plan.time), late(), is_refused).await;
+    let nothing = load::run(memory.address, 64, End::After(plan.time), late(), is_refused).await;
+    figures.add("sold out", refused.per_second());
+    figures.add("mutation without a database", nothing.per_second());
+    figures.add("sold out / mutation", refused.per_second() / nothing.per_second());
+}
+
+async fn watch(plan: &Plan, server: &Server, figures: &mut Figures) {
+    const CHANGES: usize = 7;
+    let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
+    let alone = reservations(server, &drop, 64, plan.time).await.per_second();
+    // What one update has in bytes, for the bare broadcast.
+    let size = "600";
+    for count in [1_000, plan.most_watchers] {
+        let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
+        let before = server.memory();
+        let watchers = Watchers::of_drop(server.address, count, &drop).await;
+        let grown = server.memory().saturating_sub(before);
+        let mut http = Http::connect(server.address).await;
+        let mut ours = Vec::new();
+        for number in 0..CHANGES {
+            // Longer than two updates have to be apart.
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            let request = post(Some(&token()), &reserve_body(&drop, number));
+            let change = async { assert!(succeeded(http.ask(&request).await)) };
+            ours.push(watchers.last_hears(change).await);
+        }
+        let crowd = if count == 1_000 {
+            let busy = reservations(server, &drop, 64, plan.time).await.per_second();
+            figures.add("reservations, 1,000 watching / none", busy / alone);
+            None
+        } else {
+            figures.add("memory per watcher", grown as f64 / 1_024.0 / count as f64);
+            let load = reservations(server, &drop, 16, plan.time);
+            let (_, rate) = tokio::join!(load, watchers.rate(plan.time));
+            Some(rate)
+        };
+        std::mem::drop(watchers);
+
+        let bare = Peer::start(&["broadcast", size]).await;
+        let watchers = Watchers::bare(bare.address, count).await;
+        let mut http = Http::connect(bare.address).await;
+        let mut theirs = Vec::new();
+        for _ in 0..CHANGES {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            let change = async { drop_answer(http.ask(&post(None, "once")).await) };
+            theirs.push(watchers.last_hears(change).await);
+        }
+        if let Some(crowd) = crowd {
+            drop_answer(http.ask(&post(None, "flood")).await);
+            let flood = watchers.rate(plan.time).await;
+            figures.add("messages", crowd);
+            figures.add("messages, bare", flood);
+            figures.add("messages / bare", crowd / flood);
+        }
+        let [ours, theirs] = [ours, theirs].map(median);
+        figures.add(if count == 1_000 { "update to 1,000" } else { "update to 10,000" }, ours);
+        figures.add(if count == 1_000 { "broadcast to 1,000" } else { "broadcast to 10,000" }, theirs);
+        figures.add(
+            if count == 1_000 { "update / bare, 1,000" } else { "update / bare, 10,000" },
+            ours / theirs,
+        );
+    }
+}
+
+fn drop_answer(_: &[u8]) {}
+
+/// In milliseconds.
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64() * 1_000.0
+}

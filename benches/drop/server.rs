@@ -1,0 +1,185 @@
+//! The program as it ships, on a PostgreSQL of the benchmark's own.
+
+use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use sneaker_drop::{
+    config::DatabaseConfig,
+    db::{
+        self, Database,
+        private::{PrivatePostgres, Role},
+    },
+    drops::{Drops, Money, NewDrop, NewSize},
+    ids::{DropId, NodeId},
+    stock::audit,
+    telemetry::Metrics,
+};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use uuid::Uuid;
+
+const ACCESS: &str = "bench-access-secret-0123456789abcdef";
+const REFRESH: &str = "bench-refresh-secret-0123456789abcde";
+
+pub struct Postgres {
+    private: PrivatePostgres,
+    dir: PathBuf,
+}
+
+impl Postgres {
+    pub async fn start() -> Self {
+        let dir = PathBuf::from(format!("/tmp/sneaker-drop-bench-{}", Uuid::now_v7().simple()));
+        let at = dir.clone();
+        let private = tokio::task::spawn_blocking(move || PrivatePostgres::join(&at, Role::Command));
+        let private = private.await.unwrap().unwrap();
+        private.ensure_database().await.unwrap();
+        Self { private, dir }
+    }
+
+    pub fn url(&self, database: &str) -> String {
+        self.private.url().expose_secret().replace("///sneaker_drop", &format!("///{database}"))
+    }
+
+    pub async fn create(&self, database: &str) {
+        self.run("postgres", &format!("CREATE DATABASE {database}")).await;
+    }
+
+    pub async fn run(&self, database: &str, statement: &str) {
+        let mut connection = AsyncPgConnection::establish(&self.url(database)).await.unwrap();
+        diesel::sql_query(statement).execute(&mut connection).await.unwrap();
+    }
+
+    pub async fn stop(self) {
+        let Self { private, dir } = self;
+        tokio::task::spawn_blocking(move || private.leave()).await.unwrap().unwrap();
+        std::fs::remove_dir_all(dir).ok();
+    }
+}
+
+/// A running server with a database of its own.
+pub struct Server {
+    child: tokio::process::Child,
+    pub address: SocketAddr,
+    pub database: Database,
+    url: String,
+}
+
+impl Server {
+    pub async fn start(postgres: &Postgres, name: &str, settings: &[(&str, &str)]) -> Self {
+        postgres.create(name).await;
+        let url = postgres.url(name);
+        db::migrate(&url.clone().into()).await.unwrap();
+        let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_sneaker-drop"))
+            .env_clear()
+            .current_dir(std::env::temp_dir())
+            .envs([
+                ("DATABASE_URL", url.as_str()),
+                ("PORT", "0"),
+                ("LOG_FORMAT", "json"),
+                ("JWT_ACCESS_SECRET", ACCESS),
+                ("JWT_REFRESH_SECRET", REFRESH),
+                ("STREAMS_PER_ADDRESS", "1000000"),
+            ])
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let address = address(child.stderr.take().unwrap()).await;
+        let settings = DatabaseConfig { url: Some(url.clone().into()), direct_url: None, pool_size: 4 };
+        let database = Database::new(&settings, &Metrics::default()).unwrap();
+        Self { child, address, database, url }
+    }
+
+    /// A live drop; the server knows of it when this returns.
+    pub async fn drop(&self, sizes: &[(&str, i32)], hold_seconds: i32, limit: i32) -> String {
+        let sizes = sizes.iter().map(|(size, stock)| NewSize { size: (*size).to_owned(), stock: *stock });
+        let new = NewDrop {
+            name: "Meridian Low 'Chalk Gum'".to_owned(),
+            description: None,
+            image_url: None,
+            price: Money { amount: 18_000, currency: "USD".to_owned() },
+            starts_at: None,
+            ends_at: None,
+            hold_seconds,
+            purchase_limit: limit,
+            sizes: Some(sizes.collect()),
+            stock: None,
+        };
+        let id: DropId = Drops::new(&self.database).create(new).await.unwrap().id;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        NodeId::Drop(id).encode()
+    }
+
+    /// Resident memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id().unwrap())).unwrap();
+        status.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
+    }
+
+    /// Ends the server and looks whether the stock law holds.
+    pub async fn stop(mut self) {
+        let id = nix::unistd::Pid::from_raw(self.child.id().unwrap().try_into().unwrap());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+        self.child.wait().await.unwrap();
+        let mut connection = AsyncPgConnection::establish(&self.url).await.unwrap();
+        let findings = audit::audit(&mut connection).await.unwrap();
+        assert!(findings.is_empty(), "the stock law is broken: {findings:?}");
+    }
+}
+
+/// Where a program says that it listens.
+async fn address(stderr: tokio::process::ChildStderr) -> SocketAddr {
+    let mut lines = BufReader::new(stderr).lines();
+    let mut said = Vec::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some((_, rest)) = line.split_once("listening on http://") {
+            let address = rest.split(['/', '"']).next().unwrap().parse().unwrap();
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return address;
+        }
+        said.push(line);
+    }
+    panic!("it ended: {said:?}");
+}
+
+/// Another side of a comparison: this program again, in a process of its own.
+pub struct Peer {
+    _child: tokio::process::Child,
+    pub address: SocketAddr,
+}
+
+impl Peer {
+    pub async fn start(arguments: &[&str]) -> Self {
+        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .arg("--peer")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let address = address(child.stderr.take().unwrap()).await;
+        Self { _child: child, address }
+    }
+}
+
+/// An access token of a buyer whom nobody has met before.
+pub fn token() -> String {
+    token_of(Uuid::now_v7())
+}
+
+pub fn token_of(person: Uuid) -> String {
+    let now = chrono::Utc::now().timestamp();
+    let mut header = Header::new(Algorithm::HS256);
+    header.typ = Some("at+jwt".to_owned());
+    let claims = json!({
+        "iss": "sneaker-drop", "aud": "sneaker-drop/api", "sub": person, "sid": Uuid::now_v7(),
+        "jti": Uuid::now_v7(), "iat": now, "exp": now + 3_600,
+    });
+    jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(ACCESS.as_bytes())).unwrap()
+}
