@@ -22,6 +22,12 @@ use crate::telemetry::Metrics;
 const LIMITS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '3s'; \
     SET idle_in_transaction_session_timeout = '3s'; SET client_connection_check_interval = '1s'";
 
+/// A prepared statement keeps the plan that was made when its table was small, and a small table is best read whole. In
+/// the first minute of a drop it grows by thousands of rows a second, and nothing has analysed it yet. Each of our
+/// statements that a buyer waits for has an index. (What has none costs more than anything in the planner's eyes then,
+/// which would set the compiler in motion.)
+const PLANS: &str = "SET enable_seqscan = off; SET jit = off";
+
 /// A connection could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -117,7 +123,7 @@ impl Connector {
             .map_err(|error| ConnectError::Connect(error.to_string()))?;
         if let Some(metrics) = &self.requests {
             connection
-                .batch_execute(LIMITS)
+                .batch_execute(&format!("{LIMITS}; {PLANS}"))
                 .await
                 .map_err(|error| ConnectError::Connect(error.to_string()))?;
             let statements = metrics.sql_statements.clone();

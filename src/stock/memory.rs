@@ -21,6 +21,7 @@ use super::{
     operation::{Answer, Operation, Refusal},
 };
 use crate::{
+    clock::ClockReading,
     db::{Database, DbError, statement},
     drops::DropState,
     ids::{DropId, UserId},
@@ -75,7 +76,10 @@ impl Memory {
             }
             _ => false,
         };
-        is_certain.then(|| Answer { refusal: verdict.refusal, reservation: None, state: seen.state.clone() })
+        // As if it had been read now: the answer tells the clock.
+        let read = ClockReading::arrived_now(seen.look.now);
+        let state = || Arc::new(DropState { read, ..DropState::clone(&seen.state) });
+        is_certain.then(|| Answer { refusal: verdict.refusal, reservation: None, state: state() })
     }
 
     /// Remembers what a batch saw and whom it gave holds. To be told before those people are.

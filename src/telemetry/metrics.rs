@@ -2,7 +2,10 @@
 //!
 //! One registry per server, not one per process: two servers in one test do not mix their figures.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -26,8 +29,12 @@ impl Outcome {
 
 /// Every figure the server keeps. Cloning is cheap and shares them.
 #[derive(Clone, Debug)]
-pub struct Metrics {
-    registry: Arc<Mutex<Registry>>,
+pub struct Metrics(Arc<Figures>);
+
+/// The figures, one by one.
+#[derive(Debug)]
+pub struct Figures {
+    registry: Mutex<Registry>,
     /// Reservations asked for, by what came of them.
     pub reservations: Family<Outcome, Counter>,
     /// Purchases asked for, by what came of them.
@@ -64,8 +71,8 @@ const SECONDS: [f64; 14] =
 
 impl Default for Metrics {
     fn default() -> Self {
-        let metrics = Self {
-            registry: Arc::default(),
+        let metrics = Figures {
+            registry: Mutex::default(),
             reservations: Family::default(),
             purchases: Family::default(),
             holds_released: Counter::default(),
@@ -119,7 +126,15 @@ impl Default for Metrics {
         );
         registry.register("password_hashes", "Passwords hashed", metrics.password_hashes.clone());
         *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
-        metrics
+        Self(Arc::new(metrics))
+    }
+}
+
+impl Deref for Metrics {
+    type Target = Figures;
+
+    fn deref(&self) -> &Figures {
+        &self.0
     }
 }
 

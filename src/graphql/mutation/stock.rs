@@ -200,7 +200,7 @@ fn parts<R>(answer: &Answer<R>) -> (Option<Reservation>, Option<SneakerDrop>) {
     let reservation = answer.reservation.clone();
     (
         reservation.map(|reservation| Reservation::new(reservation, Some(answer.state.clone()))),
-        Some(SneakerDrop::now(answer.state.clone())),
+        Some(SneakerDrop::new(answer.state.clone())),
     )
 }
 
@@ -233,7 +233,7 @@ impl StockMutation {
                 Ok(ReservePayload {
                     reservation,
                     drop,
-                    server_time: DateTime(answer.state.read.now()),
+                    server_time: DateTime(answer.state.read.at),
                     user_errors,
                 })
             }

@@ -78,24 +78,38 @@ statement!(
 
 statement!(
     /// What is due or, with `all_active`, every active hold. A statement that arrives after the lock was had has a
-    /// later timestamp than the lock, so nothing that is due is missed; what fell due since, `decide` leaves alone.
+    /// later timestamp than the lock, so nothing that is due is missed; what fell due since, `decide` leaves alone. The
+    /// order leads the planner to the index of what is due: by its numbers, before anything was analysed, another
+    /// index would do as well, and that one has every live hold in it.
     LookAtDue -> (ReservationTypes, Text),
     "SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
             idempotency_key
      FROM reservations
      WHERE drop_id = $1 AND status = 'active'
-       AND expires_at <= CASE WHEN $2 THEN 'infinity' ELSE statement_timestamp() END",
+       AND expires_at <= CASE WHEN $2 THEN 'infinity' ELSE statement_timestamp() END
+     ORDER BY expires_at, id",
     { id: SqlUuid => Uuid, all_active: Bool => bool }
 );
 
 statement!(
-    /// The holds that the batch names, repeats, or counts against a buyer's limit.
+    /// The holds that the batch names, repeats, or counts against a buyer's limit. Looked up one by one, which the order
+    /// within forbids the planner to undo: before anything was analysed it takes a drop for small, and would read all of
+    /// its holds and compare each with each buyer.
     LookAtNamed -> (ReservationTypes, Text),
-    "SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
-            idempotency_key
-     FROM reservations
-     WHERE drop_id = $1
-       AND (id = ANY($2) OR (user_id = ANY($3) AND (status IN ('active', 'purchased') OR idempotency_key = ANY($4))))",
+    "SELECT found.* FROM unnest($2) AS named (id) CROSS JOIN LATERAL (
+        SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
+               idempotency_key
+        FROM reservations AS r WHERE r.drop_id = $1 AND r.id = named.id ORDER BY r.id
+     ) AS found
+     UNION ALL
+     SELECT found.* FROM unnest($3) AS named (user_id) CROSS JOIN LATERAL (
+        SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
+               idempotency_key
+        FROM reservations AS r
+        WHERE r.drop_id = $1 AND r.user_id = named.user_id
+          AND (r.status IN ('active', 'purchased') OR r.idempotency_key = ANY($4))
+        ORDER BY r.idempotency_key
+     ) AS found",
     {
         id: SqlUuid => Uuid, holds: Array<SqlUuid> => Vec<Uuid>, users: Array<SqlUuid> => Vec<Uuid>,
         keys: Array<Text> => Vec<String>,

@@ -65,7 +65,8 @@ impl ReservationRow {
 
 statement!(
     FindDeadline -> Nullable<Timestamptz>,
-    "SELECT min(expires_at) FROM reservations WHERE drop_id = $1 AND status = 'active'",
+    "SELECT (SELECT expires_at FROM reservations WHERE drop_id = $1 AND status = 'active'
+             ORDER BY expires_at, id LIMIT 1)",
     { drop_id: SqlUuid => Uuid }
 );
 

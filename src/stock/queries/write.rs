@@ -20,13 +20,19 @@ use crate::{
 
 statement!(
     /// The guards repeat what `decide` has decided: no expiry before the deadline, no purchase from it on, and
-    /// nothing twice.
+    /// nothing twice. The rows are found one by one, as in [`look`](super::look), and then named by their place. Naming
+    /// the status would let the planner take an index that has every live hold in it.
     MarkClosed -> (SqlUuid, Text, Text),
-    "UPDATE reservations AS r SET status = closing.status, closed_at = $1
-     FROM unnest($2, $3) AS closing (id, status)
-     WHERE r.drop_id = $4 AND r.id = closing.id AND r.status = 'active'
-       AND CASE closing.status WHEN 'expired' THEN r.expires_at <= $1
-                               WHEN 'purchased' THEN r.expires_at > $1 ELSE true END
+    "UPDATE reservations AS r SET status = ($3)[array_position($2, r.id)], closed_at = $1
+     WHERE r.ctid = ANY (ARRAY(
+        SELECT found.place FROM unnest($2, $3) AS closing (id, status) CROSS JOIN LATERAL (
+            SELECT f.ctid AS place FROM reservations AS f
+            WHERE f.drop_id = $4 AND f.id = closing.id AND f.closed_at IS NULL
+              AND CASE closing.status WHEN 'expired' THEN f.expires_at <= $1
+                                      WHEN 'purchased' THEN f.expires_at > $1 ELSE true END
+            ORDER BY f.id
+        ) AS found
+     ))
      RETURNING r.id, r.size, r.status",
     {
         now: Timestamptz => Timestamp, holds: Array<SqlUuid> => Vec<Uuid>,
@@ -57,8 +63,11 @@ statement!(
     InsertPurchases -> SqlUuid,
     "INSERT INTO purchases (drop_id, reservation_id, size, pair_number, user_id, price_amount, price_currency,
                             purchased_at)
-     SELECT drop_id, id, size, pair_number, user_id, price_amount, price_currency, closed_at
-     FROM reservations WHERE drop_id = $1 AND id = ANY($2) AND status = 'purchased'
+     SELECT bought.* FROM unnest($2) AS closing (id) CROSS JOIN LATERAL (
+        SELECT r.drop_id, r.id, r.size, r.pair_number, r.user_id, r.price_amount, r.price_currency, r.closed_at
+        FROM reservations AS r WHERE r.drop_id = $1 AND r.id = closing.id AND CASE r.status WHEN 'purchased' THEN true END
+        ORDER BY r.id
+     ) AS bought
      RETURNING reservation_id",
     { drop_id: SqlUuid => Uuid, holds: Array<SqlUuid> => Vec<Uuid> }
 );
@@ -196,7 +205,8 @@ statement!(
         ) AS columns
      )
      SELECT stock_version,
-            (SELECT min(expires_at) FROM reservations WHERE drop_id = $7 AND status = 'active'),
+            (SELECT expires_at FROM reservations WHERE drop_id = $7 AND status = 'active'
+             ORDER BY expires_at, id LIMIT 1),
             size, total, available, held, sold
      FROM bumped LEFT JOIN moved ON true",
     {
