@@ -20,7 +20,7 @@ use crate::{
 
 statement!(
     /// The guards repeat what `decide` has decided: no expiry before the deadline, no purchase from it on, and
-    /// nothing twice. The rows are found one by one, as in [`look`](super::look), and then named by their place. Naming
+    /// nothing twice. The rows are found one by one, as in the looks, and then named by their place. Naming
     /// the status would let the planner take an index that has every live hold in it.
     MarkClosed -> (SqlUuid, Text, Text),
     "UPDATE reservations AS r SET status = ($3)[array_position($2, r.id)], closed_at = $1
