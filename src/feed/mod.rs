@@ -29,8 +29,8 @@ use crate::{
 use board::Board;
 use channel::Channels;
 
-/// How often versions are compared with the database's, watched or not: what happened through another server, or was committed by
-/// one that died before it could tell, shows this much later at most.
+/// How often versions are compared with the database's, watched or not: what happened through another server, or was
+/// committed by one that died before it could tell, shows this much later at most.
 const POLL: Duration = Duration::from_millis(250);
 /// Drops that the board reads at once when somebody begins to watch it.
 const BOARD_PAGE: usize = 100;

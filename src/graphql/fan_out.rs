@@ -22,6 +22,10 @@ use crate::{app::App, drops::DropStatus, feed::Shown, ids::DropId};
 /// Ways of asking that are kept track of; who asks in yet another way has updates of their own.
 const MOST_WORDINGS: usize = 1_000;
 
+/// Drops of which a wording keeps the newest update. Nobody watches so many; without a bound those that are long over
+/// would stay for as long as somebody watches the board.
+const MOST_DROPS: usize = 1_000;
+
 /// A GraphQL response, written down.
 pub type Payload = Arc<str>;
 
@@ -140,7 +144,11 @@ impl Wording {
         // What went wrong for one may go right for the next.
         if response.is_ok() {
             let told = (shown.state.version, shown.status, payload.clone());
-            self.told().insert(shown.state.id, told);
+            let mut all = self.told();
+            if all.len() >= MOST_DROPS {
+                all.clear();
+            }
+            all.insert(shown.state.id, told);
         }
         Some(payload)
     }
