@@ -1,6 +1,6 @@
 //! The services, wired together. Knows no GraphQL and no HTTP.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
@@ -19,7 +19,10 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// Everything that the API needs. Cloning is cheap and shares it.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Services>);
+
+/// One of each.
+pub struct Services {
     /// The pool.
     pub db: Database,
     /// People and sign-ins.
@@ -34,6 +37,14 @@ pub struct App {
     pub metrics: Metrics,
 }
 
+impl Deref for App {
+    type Target = Services;
+
+    fn deref(&self) -> &Services {
+        &self.0
+    }
+}
+
 impl App {
     /// Wires the services over `db`. Nothing runs yet: see [`start`](Self::start).
     pub fn new(
@@ -45,14 +56,14 @@ impl App {
     ) -> Self {
         let drops = Drops::new(&db);
         let feed = Feed::new(&drops, &metrics);
-        Self {
+        Self(Arc::new(Services {
             accounts: Accounts::new(&db, secrets, lifetimes, &metrics),
             stock: Stock::new(&db, &drops, &feed, &metrics, limits),
             drops,
             feed,
             metrics,
             db,
-        }
+        }))
     }
 
     /// Starts what runs beside the requests; it ends when the set is dropped.

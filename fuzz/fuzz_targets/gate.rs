@@ -5,7 +5,7 @@ use async_graphql::{Request, Variables};
 use libfuzzer_sys::fuzz_target;
 use sneaker_drop::{
     config::Limits,
-    graphql::{Credentials, admit},
+    graphql::{Credentials, Gate},
 };
 
 fuzz_target!(|input: &str| {
@@ -14,7 +14,7 @@ fuzz_target!(|input: &str| {
     let mut request = Request::new(document).variables(Variables::default());
     request.operation_name = name.map(str::to_owned);
     let credentials = if document.len() % 2 == 0 { Credentials::Anonymous } else { Credentials::Rejected };
-    if let Ok(admitted) = admit(request, &credentials, &Limits::default()) {
+    if let Ok(admitted) = Gate::new(&Limits::default()).admit(request, &credentials) {
         assert_eq!(admitted.request.query, document, "the document is handed on as it came");
     }
 });

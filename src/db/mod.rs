@@ -11,6 +11,7 @@ pub mod private;
 #[expect(missing_docs, reason = "generated from the migrations by script/schema")]
 pub mod schema;
 mod statement;
+mod transaction;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub use connect::{ConnectError, Connector};
 pub use error::DbError;
 pub use migrations::{MigrationError, migrate, pending_migrations};
 pub(crate) use statement::{pieces, statement};
+pub(crate) use transaction::Transaction;
 
 use crate::{
     config::DatabaseConfig,

@@ -33,7 +33,7 @@ use tokio::time::Instant;
 
 pub use error::ApiError;
 pub use fan_out::{FanOut, Payload};
-pub use gate::{Admitted, admit};
+pub use gate::{Admitted, Gate};
 pub use request::Credentials;
 
 use crate::{
@@ -50,7 +50,7 @@ pub type Schema = async_graphql::Schema<query::Query, mutation::Mutation, subscr
 const READ_WITHIN: Duration = Duration::from_millis(3_500);
 /// A mutation may have waited for its turn before.
 const WRITE_WITHIN: Duration = Duration::from_secs(8);
-/// The schema. It counts what a document asks for; how large the document is itself, [`admit`] has measured before.
+/// The schema. It counts what a document asks for; how large the document is itself, the [`Gate`] has measured before.
 pub fn schema(introspection: bool, limits: &Limits) -> Schema {
     let mut builder = Schema::build(query::Query, mutation::Mutation::default(), subscription::Subscription)
         .register_output_type::<mutation::UserError>()

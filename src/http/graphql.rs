@@ -115,7 +115,7 @@ async fn execute(
     let media_type = accepted.whole.unwrap_or(MediaType::Json);
     let admitted = match site.persisted.resolve(parameters.query.take(), parameters.extensions.as_ref()) {
         Ok(Some((document, candidate))) => {
-            let admitted = graphql::admit(parameters.into_request(document), &credentials, &site.limits);
+            let admitted = site.gate.admit(parameters.into_request(document), &credentials);
             if let (Ok(admitted), Some(candidate)) = (&admitted, candidate) {
                 site.persisted.keep(candidate, &admitted.request.query);
             }

@@ -16,6 +16,7 @@ mod stream;
 
 use std::{
     future::Future,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -53,7 +54,7 @@ use tower_http::{
 use crate::{
     app::App,
     config::Limits,
-    graphql::{ApiError, FanOut, Schema, schema},
+    graphql::{ApiError, FanOut, Gate, Schema, schema},
 };
 use address::{Client, Peer, Place, Places};
 use kept::Kept;
@@ -99,10 +100,13 @@ pub fn raise_open_file_limit() -> Option<u64> {
     }
 }
 
-/// What every route needs.
+/// What every route needs. Each layer has it, and a request goes through all of them.
 #[derive(Clone)]
-struct Site {
+struct Site(Arc<Inner>);
+
+struct Inner {
     app: App,
+    gate: Gate,
     schema: Schema,
     fan_out: FanOut,
     origins: Origins,
@@ -119,6 +123,14 @@ struct Site {
     socket_alive: mpsc::Sender<()>,
 }
 
+impl Deref for Site {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
 /// Serves until `shutdown` comes, then lets requests under way finish and closes sockets. Services are not stopped.
 pub async fn serve(
     listener: TcpListener,
@@ -129,8 +141,9 @@ pub async fn serve(
     let (close, closing) = watch::channel(false);
     let stopping = Arc::new(AtomicBool::new(false));
     let (socket_alive, mut sockets_gone) = mpsc::channel(1);
-    let site = Site {
+    let site = Site(Arc::new(Inner {
         socket_alive,
+        gate: Gate::new(&settings.limits),
         schema: schema(settings.introspection, &settings.limits),
         fan_out: FanOut::default(),
         limits: settings.limits,
@@ -140,9 +153,9 @@ pub async fn serve(
         persisted: Persisted::new(),
         kept: Kept::new(),
         stopping: stopping.clone(),
-        closing: closing.clone(),
+        closing,
         app,
-    };
+    }));
     let router = router(site, &settings);
     let open = GracefulShutdown::new();
     let notice = async move {

@@ -1,22 +1,27 @@
 //! One transaction for a batch of operations on one drop: lock, look, decide, write, in this order.
 //!
 //! Lock first and look second, as separate statements: in READ COMMITTED a statement's snapshot is taken before it
-//! waits for a row lock. The clock is read after the lock. What the counters move by is counted from what the
-//! statements returned, never from what was intended.
+//! waits for a row lock. The clock is read after the lock. What the counters move by is what the statements beside
+//! them returned, or nothing is committed.
+//!
+//! Three round trips, whatever the batch's size: BEGIN, the lock and the looks; what is written; COMMIT. One more where
+//! pairs that were held before are given out again.
 
 use std::{collections::HashMap, sync::Arc};
 
 use diesel_async::AsyncPgConnection;
+use futures_util::future::try_join_all;
+use tokio::try_join;
 
 use super::{
     Reservation, ReservationStatus,
     decide::{Closing, Grant, Known, Look, Plan, Verdict, decide},
     operation::{Answer, Operation, Refusal},
-    queries::{self, Moved, NewHold},
+    queries::{self, Moved, NewHold, Settled},
 };
 use crate::{
     clock::{ClockReading, Timestamp},
-    db::{Connection, DbError},
+    db::{Connection, DbError, Transaction},
     drops::DropState,
     ids::{DropId, HoldId},
 };
@@ -40,21 +45,35 @@ pub(super) struct Done {
 /// # Errors
 /// The database; nothing was done, unless it is `Unavailable`: then nobody knows.
 pub(super) async fn run(
-    connection: &mut Connection,
+    connection: Connection,
     drop_id: DropId,
     operations: &[Operation],
 ) -> Result<Option<Done>, DbError> {
-    let mut transaction = connection.build_transaction().read_committed();
-    transaction.run(async |connection| in_transaction(connection, drop_id, operations).await).await
+    let transaction = Transaction::on(connection);
+    match in_transaction(&transaction, drop_id, operations).await {
+        Ok(done) => transaction.commit().await.map(|()| done),
+        Err(error) => {
+            transaction.roll_back().await;
+            Err(error)
+        }
+    }
 }
 
 async fn in_transaction(
-    connection: &mut AsyncPgConnection,
+    transaction: &Transaction,
     drop_id: DropId,
     operations: &[Operation],
 ) -> Result<Option<Done>, DbError> {
-    let Some((catalogue, version)) = queries::lock_drop(connection, drop_id).await? else { return Ok(None) };
-    let looked = queries::look(connection, drop_id, operations).await?;
+    let connection = transaction.connection();
+    let ((), locked, looked) = try_join!(
+        biased;
+        transaction.begin(),
+        queries::lock_drop(connection, drop_id),
+        queries::look(connection, drop_id, operations),
+    )?;
+    let Some((catalogue, version)) = locked else { return Ok(None) };
+    let looked = looked.filter(|looked| looked.version == version);
+    let looked = looked.ok_or_else(|| DbError::Unexpected("not looked under the lock".to_owned()))?;
     let reading = ClockReading::arrived_now(looked.now);
     let look = Look { now: looked.now, catalogue, sizes: looked.sizes, known: looked.known };
     let plan = decide(&look, operations);
@@ -77,10 +96,15 @@ async fn in_transaction(
         return Ok(Some(Done { answers, state, next_deadline, expiry_delays: Vec::new(), released: 0 }));
     }
 
-    let mut moved: HashMap<String, Moved> = HashMap::new();
-    close(connection, &look, &plan.closings, drop_id, &mut holds, &mut moved).await?;
-    grant(connection, &look, &plan, &looked.next_pairs, drop_id, &mut holds, &mut moved).await?;
-    let settled = queries::settle(connection, drop_id, look.now, plan.cancels_drop, moved).await?;
+    let Written { closed, made, settled } =
+        write(connection, drop_id, &look, &plan, &looked.next_pairs, &holds).await?;
+    for (hold_id, _, status) in closed {
+        if let Some(hold) = holds.get_mut(&hold_id) {
+            hold.status = status;
+            hold.closed_at = Some(look.now);
+        }
+    }
+    holds.extend(made.into_iter().map(|hold| (hold.id.hold_id, hold)));
     state.version = settled.version;
     if plan.cancels_drop {
         state.catalogue.cancelled_at = Some(look.now);
@@ -98,102 +122,136 @@ async fn in_transaction(
         answers: answers(&plan.verdicts, &holds, &state),
         next_deadline: settled.next_deadline,
         expiry_delays: expiry_delays.map(|delay| delay.as_seconds_f64()).collect(),
-        released: count(&plan.closings, ReservationStatus::Cancelled),
+        released: count(&plan.closings, ReservationStatus::Cancelled).try_into().unwrap_or(u64::MAX),
         state,
     }))
 }
 
-fn count(closings: &[Closing], to: ReservationStatus) -> u64 {
-    closings.iter().filter(|closing| closing.to == to).count().try_into().unwrap_or(u64::MAX)
+fn count(closings: &[Closing], to: ReservationStatus) -> usize {
+    closings.iter().filter(|closing| closing.to == to).count()
 }
 
-/// Closes holds, and books the pairs of those that the database says it closed.
-async fn close(
-    connection: &mut AsyncPgConnection,
-    look: &Look,
-    closings: &[Closing],
+/// What the database says that it did.
+struct Written {
+    closed: Vec<(HoldId, String, ReservationStatus)>,
+    made: Vec<Reservation>,
+    settled: Settled,
+}
+
+/// Writes the plan. Under the lock nobody else closes holds or takes pairs; where a statement did less than planned the
+/// whole batch is to be rolled back.
+async fn write(
+    connection: &AsyncPgConnection,
     drop_id: DropId,
-    holds: &mut HashMap<HoldId, Reservation>,
-    moved: &mut HashMap<String, Moved>,
-) -> Result<(), DbError> {
-    if closings.is_empty() {
-        return Ok(());
-    }
-    let closed = queries::mark_closed(connection, drop_id, look.now, closings).await?;
-    expect_all(closings.len(), closed.len())?;
-    if closings.iter().any(|closing| closing.to == ReservationStatus::Purchased) {
-        let bought = queries::insert_purchases(connection, drop_id, closings).await?;
-        expect_all(
-            usize::try_from(count(closings, ReservationStatus::Purchased)).unwrap_or_default(),
-            bought,
-        )?;
-    }
-    for (hold_id, size, status) in closed {
-        let moved = moved.entry(size).or_default();
-        match status {
-            ReservationStatus::Purchased => moved.purchased += 1,
-            ReservationStatus::Expired => moved.expired += 1,
-            ReservationStatus::Cancelled => moved.released += 1,
-            ReservationStatus::Active => {
-                return Err(DbError::Unexpected("a hold was closed and is active".into()));
-            }
-        }
-        if let Some(hold) = holds.get_mut(&hold_id) {
-            hold.status = status;
-            hold.closed_at = Some(look.now);
-        }
-    }
-    Ok(())
-}
-
-/// Makes holds: numbers never used first, then freed ones.
-async fn grant(
-    connection: &mut AsyncPgConnection,
     look: &Look,
     plan: &Plan,
     next_pairs: &HashMap<String, i32>,
-    drop_id: DropId,
-    holds: &mut HashMap<HoldId, Reservation>,
-    moved: &mut HashMap<String, Moved>,
-) -> Result<(), DbError> {
-    if plan.grants.is_empty() {
-        return Ok(());
+    holds: &HashMap<HoldId, Reservation>,
+) -> Result<Written, DbError> {
+    let mut planned: HashMap<String, Moved> = HashMap::new();
+    for closing in &plan.closings {
+        let hold = holds.get(&closing.hold_id);
+        let hold = hold.ok_or_else(|| DbError::Unexpected("a hold is closed that nobody saw".to_owned()))?;
+        planned.entry(hold.size.clone()).or_default().closed(closing.to);
     }
-    let mut by_size: HashMap<&str, Vec<&Grant>> = HashMap::new();
     for grant in &plan.grants {
-        by_size.entry(&grant.size).or_default().push(grant);
+        planned.entry(grant.size.clone()).or_default().reserved += 1;
     }
-    let mut new_holds: Vec<NewHold<'_>> = Vec::with_capacity(plan.grants.len());
-    for (size, grants) in by_size {
-        let total = look.sizes.iter().find(|shelf| shelf.size == size).map_or(0, |shelf| shelf.count.total);
-        let next = next_pairs.get(size).copied().unwrap_or(total + 1);
-        let wanted = i32::try_from(grants.len()).unwrap_or(i32::MAX);
-        let fresh = wanted.min(total - next + 1);
-        moved.entry(size.to_owned()).or_default().fresh = fresh;
-        let mut numbers: Vec<i32> = (next..next + fresh).collect();
-        if fresh < wanted {
-            numbers.extend(queries::list_freed_pairs(connection, drop_id, size, next, wanted - fresh).await?);
+    let close = async {
+        try_join!(
+            biased;
+            queries::mark_closed(connection, drop_id, look.now, &plan.closings),
+            queries::insert_purchases(connection, drop_id, &plan.closings),
+        )
+    };
+    let settle = |fresh| queries::settle(connection, drop_id, look.now, plan.cancels_drop, &planned, fresh);
+    let mut numbers = Numbers::new(look, plan, next_pairs);
+    let ((closed, bought), made, settled) = match numbers.missing.is_empty() {
+        true => {
+            let new_holds = numbers.give_to(&plan.grants)?;
+            let insert = queries::insert_holds(connection, drop_id, look, &new_holds);
+            try_join!(biased; close, insert, settle(&numbers.fresh))?
         }
-        expect_all(grants.len(), numbers.len())?;
-        new_holds.extend(
-            grants.into_iter().zip(numbers).map(|(grant, pair_number)| NewHold { grant, pair_number }),
-        );
+        false => {
+            // Those that this batch gives back are free once it has.
+            let (closed, ()) = try_join!(biased; close, numbers.find_freed(connection, drop_id, next_pairs))?;
+            let new_holds = numbers.give_to(&plan.grants)?;
+            let insert = queries::insert_holds(connection, drop_id, look, &new_holds);
+            let (made, settled) = try_join!(biased; insert, settle(&numbers.fresh))?;
+            (closed, made, settled)
+        }
+    };
+    let mut moved: HashMap<String, Moved> = HashMap::new();
+    for (_, size, status) in &closed {
+        moved.entry(size.clone()).or_default().closed(*status);
     }
-    let made = queries::insert_holds(connection, drop_id, look, &new_holds).await?;
-    expect_all(new_holds.len(), made.len())?;
-    for hold in made {
+    for hold in &made {
         moved.entry(hold.size.clone()).or_default().reserved += 1;
-        holds.insert(hold.id.hold_id, hold);
     }
-    Ok(())
+    match moved == planned && bought == count(&plan.closings, ReservationStatus::Purchased) {
+        true => Ok(Written { closed, made, settled }),
+        false => {
+            Err(DbError::Unexpected(format!("{moved:?} and {bought} bought is not the plan: {planned:?}")))
+        }
+    }
 }
 
-/// Under the lock nobody else closes holds or takes pairs; where a statement did less than planned the whole batch
-/// is rolled back.
-fn expect_all(planned: usize, done: usize) -> Result<(), DbError> {
-    match planned == done {
-        true => Ok(()),
-        false => Err(DbError::Unexpected(format!("{done} of {planned} planned changes could be made"))),
+/// Pair numbers for grants: those never used first, then freed ones.
+struct Numbers {
+    /// By size, what is to be given.
+    free: HashMap<String, Vec<i32>>,
+    /// How many of those were never used.
+    fresh: HashMap<String, i32>,
+    /// How many freed ones it takes beside.
+    missing: HashMap<String, i32>,
+}
+
+impl Numbers {
+    fn new(look: &Look, plan: &Plan, next_pairs: &HashMap<String, i32>) -> Self {
+        let mut wanted: HashMap<&str, i32> = HashMap::new();
+        for grant in &plan.grants {
+            *wanted.entry(&grant.size).or_default() += 1;
+        }
+        let mut all = Self { free: HashMap::new(), fresh: HashMap::new(), missing: HashMap::new() };
+        for size in &look.sizes {
+            let Some(wanted) = wanted.get(size.size.as_str()).copied() else { continue };
+            let next = next_pairs.get(&size.size).copied().unwrap_or(size.count.total + 1);
+            let fresh = wanted.min(size.count.total - next + 1);
+            // The highest first: they are taken from the end.
+            all.free.insert(size.size.clone(), (next..next + fresh).rev().collect());
+            all.fresh.insert(size.size.clone(), fresh);
+            if fresh < wanted {
+                all.missing.insert(size.size.clone(), wanted - fresh);
+            }
+        }
+        all
+    }
+
+    async fn find_freed(
+        &mut self,
+        connection: &AsyncPgConnection,
+        drop_id: DropId,
+        next_pairs: &HashMap<String, i32>,
+    ) -> Result<(), DbError> {
+        let found = try_join_all(self.missing.drain().map(async |(size, missing)| {
+            let below = next_pairs.get(&size).copied().unwrap_or_default();
+            let numbers = queries::list_freed_pairs(connection, drop_id, &size, below, missing).await?;
+            Ok::<_, DbError>((size, numbers))
+        }));
+        for (size, numbers) in found.await? {
+            self.free.entry(size).or_default().splice(0..0, numbers.into_iter().rev());
+        }
+        Ok(())
+    }
+
+    fn give_to<'a>(&mut self, grants: &'a [Grant]) -> Result<Vec<NewHold<'a>>, DbError> {
+        let give = |grant: &'a Grant| {
+            let pair_number = self.free.get_mut(&grant.size).and_then(Vec::pop);
+            let pair_number = pair_number
+                .ok_or_else(|| DbError::Unexpected(format!("no pair of {} is free", grant.size)))?;
+            Ok(NewHold { grant, pair_number })
+        };
+        grants.iter().map(give).collect()
     }
 }
 

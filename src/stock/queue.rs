@@ -301,13 +301,12 @@ impl Queue {
     async fn try_once(&self, operations: &[Operation]) -> Result<Option<Done>, DbError> {
         let _under_way = UnderWay::new(&self.all.under_way);
         let began = Instant::now();
-        let mut connection = self.all.db.connection().await?;
-        let outcome = timeout(WATCHDOG, batch::run(&mut connection, self.drop_id, operations)).await;
+        let connection = self.all.db.connection().await?;
+        // Given up, a transaction takes its connection with it.
+        let outcome = timeout(WATCHDOG, batch::run(connection, self.drop_id, operations)).await;
         self.all.metrics.stock_transaction.observe(began.elapsed().as_secs_f64());
-        outcome.unwrap_or_else(|_| {
-            Database::discard(connection);
-            Err(DbError::Unavailable("no answer within the watchdog's time".to_owned()))
-        })
+        outcome
+            .unwrap_or_else(|_| Err(DbError::Unavailable("no answer within the watchdog's time".to_owned())))
     }
 }
 

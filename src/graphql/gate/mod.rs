@@ -2,10 +2,13 @@
 //!
 //! The parser recurses and the validator expands fragments before any limit of theirs is asked, so a document of a
 //! few hundred bytes can overflow the stack or burn seconds of a processor. The text is measured before it is parsed,
-//! and the fragments are measured before they are expanded. The document is parsed once.
+//! and the fragments are measured before they are expanded. A document is parsed once, and not again when it comes again.
 
+mod documents;
 mod selection;
 mod text;
+
+use std::sync::Arc;
 
 use async_graphql::{
     Request, Value as ConstValue,
@@ -17,6 +20,7 @@ use async_graphql::{
 
 use super::{Credentials, error::ApiError};
 use crate::config::Limits;
+use documents::Documents;
 
 /// A request that may be executed.
 pub struct Admitted {
@@ -34,33 +38,60 @@ const MOST_MUTATIONS: usize = 10;
 /// Each of these hashes a password.
 const COSTLY: [&str; 2] = ["signup", "login"];
 
-/// Parses and measures the request.
-///
-/// # Errors
-/// `ParseFailed`, `ValidationFailed`, `LimitPassed`, or `Unauthenticated` for a token that is not
-/// good: but signing in, refreshing and logging out disregard it, or a client that sends its old token with
-/// everything could never get a new one.
-pub fn admit(mut request: Request, credentials: &Credentials, limits: &Limits) -> Result<Admitted, ApiError> {
-    text::measure(&request.query, limits)?;
-    let document = parse_query(&request.query).map_err(|error| ApiError::ParseFailed(error.to_string()))?;
-    let operation = chosen(&document, request.operation_name.as_deref())?;
-    let kind = operation.ty;
-    selection::measure(&document, limits)?;
-    let roots = selection::root_fields(&document, operation);
-    if kind == OperationType::Mutation {
-        check_mutation(&roots)?;
+/// The gate. Cloning is cheap and shares it.
+#[derive(Clone)]
+pub struct Gate(Arc<Inner>);
+
+struct Inner {
+    limits: Limits,
+    documents: Documents,
+}
+
+impl Gate {
+    /// One that lets nothing past that is larger than `limits`.
+    pub fn new(limits: &Limits) -> Self {
+        Self(Arc::new(Inner { limits: *limits, documents: Documents::new() }))
     }
-    if kind == OperationType::Subscription && roots.len() != 1 {
-        // GraphQL, section 5.2.3.1.
-        return Err(ApiError::ValidationFailed("A subscription has one field at its root.".to_owned()));
+
+    /// Parses and measures the request.
+    ///
+    /// # Errors
+    /// `ParseFailed`, `ValidationFailed`, `LimitPassed`, or `Unauthenticated` for a token that is not
+    /// good: but signing in, refreshing and logging out disregard it, or a client that sends its old token with
+    /// everything could never get a new one.
+    pub fn admit(&self, mut request: Request, credentials: &Credentials) -> Result<Admitted, ApiError> {
+        let document = self.read(&request.query)?;
+        let operation = chosen(&document, request.operation_name.as_deref())?;
+        let kind = operation.ty;
+        let roots = selection::root_fields(&document, operation);
+        if kind == OperationType::Mutation {
+            check_mutation(&roots)?;
+        }
+        if kind == OperationType::Subscription && roots.len() != 1 {
+            // GraphQL, section 5.2.3.1.
+            return Err(ApiError::ValidationFailed("A subscription has one field at its root.".to_owned()));
+        }
+        let open = roots.iter().all(|field| OPEN_TO_BAD_TOKENS.contains(field));
+        if matches!(credentials, Credentials::Rejected) && !open {
+            return Err(ApiError::Unauthenticated);
+        }
+        check_variables(operation, &request)?;
+        request.set_parsed_query(ExecutableDocument::clone(&document));
+        Ok(Admitted { request, kind })
     }
-    let open = roots.iter().all(|field| OPEN_TO_BAD_TOKENS.contains(field));
-    if matches!(credentials, Credentials::Rejected) && !open {
-        return Err(ApiError::Unauthenticated);
+
+    /// The document, within the limits.
+    fn read(&self, text: &str) -> Result<Arc<ExecutableDocument>, ApiError> {
+        if let Some(known) = self.0.documents.find(text) {
+            return Ok(known);
+        }
+        text::measure(text, &self.0.limits)?;
+        let document = parse_query(text).map_err(|error| ApiError::ParseFailed(error.to_string()))?;
+        selection::measure(&document, &self.0.limits)?;
+        let document = Arc::new(document);
+        self.0.documents.keep(text, &document);
+        Ok(document)
     }
-    check_variables(operation, &request)?;
-    request.set_parsed_query(document);
-    Ok(Admitted { request, kind })
 }
 
 /// The document passed this limit.
@@ -133,6 +164,7 @@ mod tests {
     async fn the_highest_limits_are_survived() {
         let limits = Limits::highest();
         let schema = graphql::schema(true, &limits);
+        let gate = Gate::new(&limits);
         let [open, close] = ["[", "]"].map(|bracket| bracket.repeat(limits.brackets - 2));
         let nested = |open: &str, inner: &str, close: &str, times: usize| {
             format!("{}{inner}{}", open.repeat(times), close.repeat(times))
@@ -144,7 +176,7 @@ mod tests {
             nested("{ ... on Query ", "{ x }", " }", limits.brackets - 1),
             format!("{{ __schema {{ types {{ {types} }} }} }}"),
         ] {
-            let admitted = admit(Request::new(&document), &Credentials::Anonymous, &limits);
+            let admitted = gate.admit(Request::new(&document), &Credentials::Anonymous);
             let request = admitted.unwrap_or_else(|error| panic!("{error:?}: {document}")).request;
             // There is no service behind the schema, and none of these gets as far.
             schema.execute(request).await;

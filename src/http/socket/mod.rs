@@ -22,7 +22,7 @@ use super::{
     begun, credentials,
     operation::{self, Event, Events},
 };
-use crate::graphql::{self, ApiError, Credentials};
+use crate::graphql::{ApiError, Credentials};
 use protocol::{ClientMessage, Goodbye};
 
 const PROTOCOL: &str = "graphql-transport-ws";
@@ -165,7 +165,7 @@ impl Session {
                 let Some(request) = payload.into_whole_request() else {
                     return Ok(Some(Goodbye::BAD_MESSAGE));
                 };
-                let admitted = graphql::admit(request, &self.credentials, &self.site.limits);
+                let admitted = self.site.gate.admit(request, &self.credentials);
                 let events = operation::start(&self.site, self.credentials, admitted);
                 self.operations.insert(id, events);
             }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{ReservationRow, ReservationTypes, Result};
 use crate::{
     clock::Timestamp,
-    db::{DbError, statement},
+    db::statement,
     drops::{Catalogue, Money, SizeStock, StockCount},
     ids::{DropId, HoldId},
     stock::{decide::Known, operation::Operation},
@@ -48,10 +48,10 @@ struct DropRow {
 
 /// Takes the drop's lock, which is its row.
 pub(in crate::stock) async fn lock_drop(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     id: DropId,
 ) -> Result<Option<(Catalogue, i32)>> {
-    let row: Option<DropRow> = LockDrop { id: id.0 }.get_result(connection).await.optional()?;
+    let row: Option<DropRow> = LockDrop { id: id.0 }.get_result(&mut connection).await.optional()?;
     Ok(row.map(|row| {
         let catalogue = Catalogue {
             name: row.name,
@@ -70,8 +70,9 @@ pub(in crate::stock) async fn lock_drop(
 }
 
 statement!(
-    LookAtSizes -> (Timestamptz, Text, Integer, Integer, Integer, Integer, Integer),
-    "SELECT (SELECT clock_timestamp()), size, total, available, held, sold, next_pair
+    LookAtSizes -> (Timestamptz, Integer, Text, Integer, Integer, Integer, Integer, Integer),
+    "SELECT (SELECT clock_timestamp()), (SELECT stock_version FROM drops WHERE id = $1),
+            size, total, available, held, sold, next_pair
      FROM drop_sizes WHERE drop_id = $1 ORDER BY position",
     { id: SqlUuid => Uuid }
 );
@@ -118,6 +119,8 @@ statement!(
 
 /// What was seen under the lock.
 pub(in crate::stock) struct Looked {
+    /// To be the one that was locked: else the look came before the lock.
+    pub(in crate::stock) version: i32,
     pub(in crate::stock) now: Timestamp,
     pub(in crate::stock) sizes: Vec<SizeStock>,
     /// By size, the lowest pair number never used.
@@ -125,12 +128,12 @@ pub(in crate::stock) struct Looked {
     pub(in crate::stock) known: Vec<Known>,
 }
 
-/// Looks at what the batch needs to know, in one round trip.
+/// Looks at what the batch needs to know, in one round trip. `None`: there is no such drop.
 pub(in crate::stock) async fn look(
     connection: &AsyncPgConnection,
     id: DropId,
     operations: &[Operation],
-) -> Result<Looked> {
+) -> Result<Option<Looked>> {
     let due =
         LookAtDue { id: id.0, all_active: operations.iter().any(|it| matches!(it, Operation::CancelDrop)) };
     let mut named = LookAtNamed { id: id.0, holds: Vec::new(), users: Vec::new(), keys: Vec::new() };
@@ -146,30 +149,31 @@ pub(in crate::stock) async fn look(
             Operation::CancelDrop => {}
         }
     }
-    type SizeRow = (Timestamp, String, i32, i32, i32, i32, i32);
+    type SizeRow = (Timestamp, i32, String, i32, i32, i32, i32, i32);
     type KnownRow = (ReservationRow, String);
     let (mut first, mut second, mut third) = (connection, connection, connection);
     let (sizes, due, named) = try_join!(
+        biased;
         LookAtSizes { id: id.0 }.load::<SizeRow>(&mut first),
         due.load::<KnownRow>(&mut second),
         named.load::<KnownRow>(&mut third),
     )?;
-    let now = sizes.as_slice().first().map(|row| row.0);
-    let now = now.ok_or_else(|| DbError::Unexpected("a drop without sizes".to_owned()))?;
+    let Some((now, version)) = sizes.as_slice().first().map(|row| (row.0, row.1)) else { return Ok(None) };
     let mut known: HashMap<HoldId, Known> = HashMap::new();
     for (row, key) in due.into_iter().chain(named) {
         let reservation = row.of_drop(id)?;
         known.insert(reservation.id.hold_id, Known { reservation, key });
     }
-    let next_pairs = sizes.iter().map(|row| (row.1.clone(), row.6)).collect();
-    let size = |(_, size, total, available, held, sold, _): SizeRow| SizeStock {
+    let next_pairs = sizes.iter().map(|row| (row.2.clone(), row.7)).collect();
+    let size = |(_, _, size, total, available, held, sold, _): SizeRow| SizeStock {
         size,
         count: StockCount { total, available, held, sold },
     };
-    Ok(Looked {
+    Ok(Some(Looked {
+        version,
         now,
         sizes: sizes.into_iter().map(size).collect(),
         next_pairs,
         known: known.into_values().collect(),
-    })
+    }))
 }

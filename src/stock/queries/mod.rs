@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 pub(super) use look::{lock_drop, look};
 pub(super) use write::{
-    Moved, NewHold, insert_holds, insert_purchases, list_freed_pairs, mark_closed, settle,
+    Moved, NewHold, Settled, insert_holds, insert_purchases, list_freed_pairs, mark_closed, settle,
 };
 
 use super::{Reservation, ReservationStatus};
@@ -72,10 +72,10 @@ statement!(
 
 /// When the next hold of the drop lapses.
 pub(super) async fn find_deadline(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     id: DropId,
 ) -> Result<Option<Timestamp>> {
-    Ok(FindDeadline { drop_id: id.0 }.get_result(connection).await?)
+    Ok(FindDeadline { drop_id: id.0 }.get_result(&mut connection).await?)
 }
 
 statement!(

@@ -40,17 +40,20 @@ statement!(
     }
 );
 
-/// Closes holds; returns those that were closed.
+/// Closes holds; returns those that were closed, with their size.
 pub(in crate::stock) async fn mark_closed(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     drop_id: DropId,
     now: Timestamp,
     closings: &[Closing],
 ) -> Result<Vec<(HoldId, String, ReservationStatus)>> {
+    if closings.is_empty() {
+        return Ok(Vec::new());
+    }
     let holds = closings.iter().map(|closing| closing.hold_id.0).collect();
     let statuses = closings.iter().map(|closing| closing.to.name()).collect();
     let rows: Vec<(HoldId, String, String)> =
-        MarkClosed { now, holds, statuses, drop_id: drop_id.0 }.load(connection).await?;
+        MarkClosed { now, holds, statuses, drop_id: drop_id.0 }.load(&mut connection).await?;
     let closed = |(id, size, status): (HoldId, String, String)| {
         let status = ReservationStatus::from_name(&status)
             .ok_or_else(|| DbError::Unexpected(format!("unknown reservation status {status:?}")))?;
@@ -72,15 +75,18 @@ statement!(
     { drop_id: SqlUuid => Uuid, holds: Array<SqlUuid> => Vec<Uuid> }
 );
 
-/// Books the purchases among the closings; returns how many.
+/// Books the purchases among the closings, once they are closed; returns how many.
 pub(in crate::stock) async fn insert_purchases(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     drop_id: DropId,
     closings: &[Closing],
 ) -> Result<usize> {
     let bought = closings.iter().filter(|closing| closing.to == ReservationStatus::Purchased);
-    let holds = bought.map(|closing| closing.hold_id.0).collect();
-    let made: Vec<Uuid> = InsertPurchases { drop_id: drop_id.0, holds }.load(connection).await?;
+    let holds: Vec<Uuid> = bought.map(|closing| closing.hold_id.0).collect();
+    if holds.is_empty() {
+        return Ok(0);
+    }
+    let made: Vec<Uuid> = InsertPurchases { drop_id: drop_id.0, holds }.load(&mut connection).await?;
     Ok(made.len())
 }
 
@@ -97,16 +103,16 @@ statement!(
     { drop_id: SqlUuid => Uuid, size: Text => String, below: Integer => i32, limit: BigInt => i64 }
 );
 
-/// Numbers that were used and are free again, the lowest first.
+/// Numbers below `below` that were used and are free again, the lowest first.
 pub(in crate::stock) async fn list_freed_pairs(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     drop_id: DropId,
     size: &str,
     below: i32,
     limit: i32,
 ) -> Result<Vec<i32>> {
     let list = ListFreedPairs { drop_id: drop_id.0, size: size.to_owned(), below, limit: limit.into() };
-    Ok(list.load(connection).await?)
+    Ok(list.load(&mut connection).await?)
 }
 
 /// A hold to be made, with its pair.
@@ -132,11 +138,14 @@ statement!(
 
 /// Makes holds that begin now.
 pub(in crate::stock) async fn insert_holds(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     drop_id: DropId,
     look: &Look,
     holds: &[NewHold<'_>],
 ) -> Result<Vec<Reservation>> {
+    if holds.is_empty() {
+        return Ok(Vec::new());
+    }
     let insert = InsertHolds {
         drop_id: drop_id.0,
         amount: look.catalogue.price.amount,
@@ -149,19 +158,30 @@ pub(in crate::stock) async fn insert_holds(
         users: holds.iter().map(|hold| hold.grant.user.0).collect(),
         keys: holds.iter().map(|hold| hold.grant.key.clone()).collect(),
     };
-    let rows: Vec<ReservationRow> = insert.load(connection).await?;
+    let rows: Vec<ReservationRow> = insert.load(&mut connection).await?;
     rows.into_iter().map(|row| row.of_drop(drop_id)).collect()
 }
 
-/// How many pairs of a size went where, as the statements before returned it.
-#[derive(Clone, Copy, Debug, Default)]
+/// How many pairs of a size go where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::stock) struct Moved {
     pub(in crate::stock) reserved: i32,
     pub(in crate::stock) purchased: i32,
     pub(in crate::stock) released: i32,
     pub(in crate::stock) expired: i32,
-    /// Of the reserved ones, those whose number was never used before.
-    pub(in crate::stock) fresh: i32,
+}
+
+impl Moved {
+    /// Counts a hold that is closed.
+    pub(in crate::stock) fn closed(&mut self, to: ReservationStatus) {
+        match to {
+            ReservationStatus::Purchased => self.purchased += 1,
+            ReservationStatus::Expired => self.expired += 1,
+            ReservationStatus::Cancelled => self.released += 1,
+            // Counts as nothing, which no plan is.
+            ReservationStatus::Active => {}
+        }
+    }
 }
 
 /// The drop after the batch.
@@ -217,30 +237,29 @@ statement!(
     }
 );
 
-/// Moves the counters, the version and the ledger.
+/// Moves the counters, the version and the ledger. `fresh`: how many pair numbers of a size are used for the first time.
 pub(in crate::stock) async fn settle(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     drop_id: DropId,
     now: Timestamp,
     cancels: bool,
-    moved: HashMap<String, Moved>,
+    moved: &HashMap<String, Moved>,
+    fresh: &HashMap<String, i32>,
 ) -> Result<Settled> {
     type Row = (i32, Option<Timestamp>, Option<String>, Option<i32>, Option<i32>, Option<i32>, Option<i32>);
-    let (sizes, moved): (Vec<String>, Vec<Moved>) = moved.into_iter().unzip();
-    let column = |of: fn(&Moved) -> i32| moved.iter().map(of).collect();
-    let count = sizes.len();
+    let column = |of: fn(&Moved) -> i32| moved.values().map(of).collect();
     let settle = Settle {
-        sizes,
+        sizes: moved.keys().cloned().collect(),
         reserved: column(|moved| moved.reserved),
         purchased: column(|moved| moved.purchased),
         released: column(|moved| moved.released),
         expired: column(|moved| moved.expired),
-        fresh: column(|moved| moved.fresh),
+        fresh: moved.keys().map(|size| fresh.get(size).copied().unwrap_or_default()).collect(),
         drop_id: drop_id.0,
         cancels,
         now,
     };
-    let rows: Vec<Row> = settle.load(connection).await?;
+    let rows: Vec<Row> = settle.load(&mut connection).await?;
     let (version, next_deadline) = match rows.as_slice() {
         [(version, next_deadline, ..), ..] => (*version, *next_deadline),
         [] => return Err(DbError::Unexpected("the drop vanished under its lock".to_owned())),
@@ -251,7 +270,7 @@ pub(in crate::stock) async fn settle(
             Some((size?, StockCount { total: total?, available: available?, held: held?, sold: sold? }))
         })
         .collect();
-    match counts.len() == count {
+    match counts.len() == moved.len() {
         true => Ok(Settled { version, counts, next_deadline }),
         false => Err(DbError::Unexpected("a size vanished under the drop's lock".to_owned())),
     }
