@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::shown::Shown;
+use super::{pace::Bell, shown::Shown};
 use crate::{
     clock::Timestamp,
     drops::{DropState, DropStatus, ListDrops},
@@ -28,8 +28,8 @@ const MOST_DROPS: usize = 1_000;
 
 pub(super) struct Board {
     content: Mutex<Content>,
-    /// Counts the changes; its receivers are the subscribers.
-    changes: watch::Sender<u64>,
+    /// For its subscribers.
+    bell: Arc<Bell>,
     metrics: Metrics,
 }
 
@@ -78,7 +78,7 @@ impl Content {
 
 /// A subscriber's end of the board.
 pub(super) struct WatchingBoard {
-    pub(super) changes: watch::Receiver<u64>,
+    pub(super) rings: watch::Receiver<()>,
     place: Place,
 }
 
@@ -86,44 +86,49 @@ struct Place(Arc<Board>);
 
 impl Board {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        Self { content: Mutex::default(), changes: watch::Sender::new(0), metrics: metrics.clone() }
+        Self { content: Mutex::default(), bell: Bell::new(), metrics: metrics.clone() }
     }
 
     pub(super) fn watch(self: &Arc<Self>) -> WatchingBoard {
         self.metrics.subscribers.inc();
-        WatchingBoard { changes: self.changes.subscribe(), place: Place(self.clone()) }
+        WatchingBoard { rings: self.bell.listen(), place: Place(self.clone()) }
     }
 
     pub(super) fn is_watched(&self) -> bool {
-        self.changes.receiver_count() > 0
+        self.bell.is_heard()
     }
 
     pub(super) fn show(&self, new: &Shown) {
         let mut content = self.lock();
         let entry = Entry { shown: new.clone(), since: Instant::now() };
         let room = content.entries.len() < MOST_DROPS;
-        match content.entries.get_mut(&new.state.id) {
+        let is_urgent = match content.entries.get_mut(&new.state.id) {
             Some(old) if new.is_later_reading_of(&old.shown) => {
                 old.shown = new.clone();
                 content.look_at_the_clock();
                 return;
             }
             Some(old) if !new.is_news_after(&old.shown) => return,
-            Some(old) => *old = entry,
+            Some(old) => {
+                let is_urgent = new.is_urgent_after(&old.shown);
+                *old = entry;
+                is_urgent
+            }
             None if is_over(new) => return,
             None if room => {
                 content.entries.insert(new.state.id, entry);
+                true
             }
             // It shows that something is missing until there is room again, and the poll tries anew.
             None => {
                 content.compared = None;
                 return;
             }
-        }
+        };
         content.generation += 1;
         content.look_at_the_clock();
         drop(content);
-        self.changes.send_modify(|count| *count += 1);
+        self.bell.ring(is_urgent);
     }
 
     pub(super) fn all(&self) -> Vec<Shown> {

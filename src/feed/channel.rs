@@ -7,17 +7,23 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::shown::Shown;
+use super::{pace::Bell, shown::Shown};
 use crate::{ids::DropId, telemetry::Metrics};
 
 pub(super) struct Channels {
-    open: Mutex<HashMap<DropId, watch::Sender<Option<Shown>>>>,
+    open: Mutex<HashMap<DropId, Arc<Channel>>>,
     metrics: Metrics,
+}
+
+struct Channel {
+    newest: Mutex<Option<Shown>>,
+    bell: Arc<Bell>,
 }
 
 /// A subscriber's end of a channel.
 pub(super) struct Watching {
-    pub(super) receiver: watch::Receiver<Option<Shown>>,
+    pub(super) rings: watch::Receiver<()>,
+    channel: Arc<Channel>,
     _place: Place,
 }
 
@@ -26,15 +32,44 @@ struct Place {
     id: DropId,
 }
 
+impl Channel {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { newest: Mutex::default(), bell: Bell::new() })
+    }
+
+    fn show(&self, new: Shown) {
+        let mut newest = self.lock();
+        let is_urgent = match &*newest {
+            Some(shown) if new.is_news_after(shown) => Some(new.is_urgent_after(shown)),
+            Some(shown) if new.is_later_reading_of(shown) => None,
+            Some(_) => return,
+            None => Some(true),
+        };
+        *newest = Some(new);
+        drop(newest);
+        if let Some(is_urgent) = is_urgent {
+            self.bell.ring(is_urgent);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Shown>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Channels {
     pub(super) fn new(metrics: &Metrics) -> Self {
         Self { open: Mutex::default(), metrics: metrics.clone() }
     }
 
     pub(super) fn watch(self: &Arc<Self>, id: DropId) -> Watching {
-        let receiver = self.lock().entry(id).or_insert_with(|| watch::Sender::new(None)).subscribe();
+        let mut open = self.lock();
+        let channel = open.entry(id).or_insert_with(Channel::new).clone();
+        // Before the lock is let go: a channel that nobody listens to goes away.
+        let rings = channel.bell.listen();
+        drop(open);
         self.metrics.subscribers.inc();
-        Watching { receiver, _place: Place { channels: self.clone(), id } }
+        Watching { rings, channel, _place: Place { channels: self.clone(), id } }
     }
 
     pub(super) fn is_watched(&self, id: DropId) -> bool {
@@ -42,41 +77,32 @@ impl Channels {
     }
 
     pub(super) fn show(&self, new: Shown) {
-        let open = self.lock();
-        let Some(channel) = open.get(&new.state.id) else { return };
-        channel.send_if_modified(|current| match current {
-            Some(shown) if new.is_news_after(shown) => {
-                *shown = new;
-                true
-            }
-            Some(shown) => {
-                if new.is_later_reading_of(shown) {
-                    *shown = new;
-                }
-                false
-            }
-            None => {
-                *current = Some(new);
-                true
-            }
-        });
+        let channel = self.lock().get(&new.state.id).cloned();
+        if let Some(channel) = channel {
+            channel.show(new);
+        }
     }
 
     /// What each channel shows now.
     pub(super) fn all(&self) -> Vec<Shown> {
-        self.lock().values().filter_map(|channel| channel.borrow().clone()).collect()
+        self.lock().values().filter_map(|channel| channel.lock().clone()).collect()
     }
 
     /// The version that each channel shows; 0 where it shows nothing yet.
     pub(super) fn versions(&self) -> HashMap<DropId, i32> {
-        let version = |channel: &watch::Sender<Option<Shown>>| {
-            channel.borrow().as_ref().map_or(0, |shown| shown.state.version)
-        };
+        let version = |channel: &Channel| channel.lock().as_ref().map_or(0, |shown| shown.state.version);
         self.lock().iter().map(|(id, channel)| (*id, version(channel))).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<DropId, watch::Sender<Option<Shown>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<DropId, Arc<Channel>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watching {
+    /// The newest state that is known.
+    pub(super) fn newest(&self) -> Option<Shown> {
+        self.channel.lock().clone()
     }
 }
 
@@ -85,7 +111,7 @@ impl Drop for Place {
         self.channels.metrics.subscribers.dec();
         let mut open = self.channels.lock();
         // The receiver was dropped before this: fields go in the order of their declaration.
-        if open.get(&self.id).is_some_and(|channel| channel.receiver_count() == 0) {
+        if open.get(&self.id).is_some_and(|channel| !channel.bell.is_heard()) {
             open.remove(&self.id);
         }
     }

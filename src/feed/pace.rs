@@ -1,54 +1,81 @@
-//! The pace at which a subscriber is told: bursts are folded into one update, the last state always arrives.
+//! The pace at which subscribers are told: bursts are folded into one update, the last state always arrives.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{Stream, stream};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{board::WatchingBoard, channel::Watching, shown::Shown};
 use crate::ids::DropId;
 
-/// The least time between two updates of a drop to one subscriber: 25 a second look smooth to a person.
-const BETWEEN_UPDATES: Duration = Duration::from_millis(40);
+/// The least time between two updates, but for urgent ones: 20 a second look smooth to a person.
+const BETWEEN_UPDATES: Duration = Duration::from_millis(50);
 
-/// What a subscriber was told last of a drop, and when.
-struct Told {
-    shown: Shown,
-    when: Instant,
+/// Wakes whoever watches. A hot drop changes hundreds of times a second: were each change to wake ten thousand
+/// subscribers, only for them to see that it is too early, the server would do nothing else.
+pub(super) struct Bell {
+    rings: watch::Sender<()>,
+    pace: Mutex<Pace>,
 }
 
-impl Told {
-    fn now(shown: Shown) -> Self {
-        Self { shown, when: Instant::now() }
+struct Pace {
+    /// When it may ring again.
+    due: Instant,
+    /// Somebody waits for that.
+    is_awaited: bool,
+}
+
+impl Bell {
+    pub(super) fn new() -> Arc<Self> {
+        let pace = Pace { due: Instant::now(), is_awaited: false };
+        Arc::new(Self { rings: watch::Sender::new(()), pace: Mutex::new(pace) })
     }
 
-    /// When `next` may be told; `None` when it is no news.
-    fn due(&self, next: &Shown) -> Option<Instant> {
-        let due = if next.is_urgent_after(&self.shown) { self.when } else { self.when + BETWEEN_UPDATES };
-        next.is_news_after(&self.shown).then_some(due)
+    pub(super) fn listen(&self) -> watch::Receiver<()> {
+        self.rings.subscribe()
+    }
+
+    pub(super) fn is_heard(&self) -> bool {
+        self.rings.receiver_count() > 0
+    }
+
+    /// Rings for a change that was made: at once when it is urgent or the last one was long enough ago, else as soon as
+    /// it was.
+    pub(super) fn ring(self: &Arc<Self>, is_urgent: bool) {
+        let now = Instant::now();
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_urgent || pace.due <= now {
+            pace.due = now + BETWEEN_UPDATES;
+            self.rings.send_replace(());
+        } else if !pace.is_awaited {
+            pace.is_awaited = true;
+            let (bell, due) = (self.clone(), pace.due);
+            tokio::spawn(async move {
+                tokio::time::sleep_until(due).await;
+                bell.pace.lock().unwrap_or_else(PoisonError::into_inner).is_awaited = false;
+                // An urgent change may have rung since, and put off the next: this is kept waiting as well.
+                bell.ring(false);
+            });
+        }
     }
 }
 
-/// The updates of one drop. Ends when its channel closes.
+/// The updates of one drop, the newest known at once.
 pub(super) fn one_drop(watching: Watching) -> impl Stream<Item = Shown> + use<> {
-    stream::unfold((watching, None::<Told>), |(mut watching, told)| async move {
+    stream::unfold((watching, None::<Shown>), |(mut watching, told)| async move {
         loop {
-            let next = watching.receiver.borrow_and_update().clone();
-            let due = match (&told, &next) {
-                (Some(told), Some(next)) => told.due(next),
-                (None, Some(_)) => Some(Instant::now()),
-                (_, None) => None,
-            };
-            match (due, next) {
-                (Some(due), Some(next)) if due <= Instant::now() => {
-                    return Some((next.clone(), (watching, Some(Told::now(next)))));
-                }
-                // A newer one may come meanwhile, and may be urgent.
-                (Some(due), _) => tokio::select! {
-                    () = tokio::time::sleep_until(due) => {}
-                    changed = watching.receiver.changed() => changed.ok()?,
-                },
-                (None, _) => watching.receiver.changed().await.ok()?,
+            if told.is_some() {
+                watching.rings.changed().await.ok()?;
+            }
+            match (watching.newest(), &told) {
+                (Some(newest), Some(told)) if !newest.is_news_after(told) => {}
+                (Some(newest), _) => return Some((newest.clone(), (watching, Some(newest)))),
+                // Who watches shows the drop's state next, as the one who reads it.
+                (None, _) => watching.rings.changed().await.ok()?,
             }
         }
     })
@@ -56,35 +83,31 @@ pub(super) fn one_drop(watching: Watching) -> impl Stream<Item = Shown> + use<> 
 
 /// The updates of all active drops, those that started last first, and of each that leaves, once.
 pub(super) fn board(watching: WatchingBoard) -> impl Stream<Item = Shown> + use<> {
-    stream::unfold((watching, HashMap::<DropId, Told>::new()), |(mut watching, mut told)| async move {
+    let told = HashMap::<DropId, Shown>::new();
+    let next = news(&watching, &told);
+    stream::unfold((watching, told, next), |(mut watching, mut told, mut next)| async move {
         loop {
-            watching.changes.mark_unchanged();
-            let mut pending: Vec<(Instant, Shown)> = Vec::new();
-            for shown in watching.all() {
-                let due = match told.get(&shown.state.id) {
-                    Some(told) => told.due(&shown),
-                    // A drop that is not active, and was not to this subscriber, is not on its board.
-                    None => shown.status.is_active().then(Instant::now),
+            if let Some(shown) = next.pop_front() {
+                match shown.status.is_active() {
+                    true => told.insert(shown.state.id, shown.clone()),
+                    false => told.remove(&shown.state.id),
                 };
-                pending.extend(due.map(|due| (due, shown)));
+                return Some((shown, (watching, told, next)));
             }
-            let now = Instant::now();
-            let starts_at = |shown: &Shown| (shown.state.catalogue.starts_at, shown.state.id);
-            let ready = pending.iter().filter(|(due, _)| *due <= now).map(|(_, shown)| shown);
-            if let Some(next) = ready.max_by_key(|shown| starts_at(shown)).cloned() {
-                match next.status.is_active() {
-                    true => told.insert(next.state.id, Told::now(next.clone())),
-                    false => told.remove(&next.state.id),
-                };
-                return Some((next, (watching, told)));
-            }
-            match pending.iter().map(|(due, _)| *due).min() {
-                Some(due) => tokio::select! {
-                    () = tokio::time::sleep_until(due) => {}
-                    changed = watching.changes.changed() => changed.ok()?,
-                },
-                None => watching.changes.changed().await.ok()?,
-            }
+            watching.rings.changed().await.ok()?;
+            next = news(&watching, &told);
         }
     })
+}
+
+/// What the board shows and this subscriber was not told.
+fn news(watching: &WatchingBoard, told: &HashMap<DropId, Shown>) -> VecDeque<Shown> {
+    let mut news = watching.all();
+    news.retain(|shown| match told.get(&shown.state.id) {
+        Some(told) => shown.is_news_after(told),
+        // A drop that is not active, and was not to this subscriber, is not on its board.
+        None => shown.status.is_active(),
+    });
+    news.sort_unstable_by_key(|shown| std::cmp::Reverse((shown.state.catalogue.starts_at, shown.state.id)));
+    news.into()
 }
