@@ -15,7 +15,10 @@ mod transaction;
 
 use std::time::Duration;
 
-use deadpool::{Runtime, managed::Timeouts};
+use deadpool::{
+    Runtime,
+    managed::{QueueMode, Timeouts},
+};
 use diesel_async::{
     AsyncPgConnection,
     pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool as pool},
@@ -66,6 +69,8 @@ impl Database {
         let manager = AsyncDieselConnectionManager::new_with_config(url.expose_secret(), config);
         let pool = pool::Pool::builder(manager)
             .max_size(settings.pool_size)
+            // The connection that came back last has its statements prepared and its plans made.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
                 wait: Some(POOL_WAIT),

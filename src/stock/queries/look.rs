@@ -78,42 +78,39 @@ statement!(
 );
 
 statement!(
-    /// What is due or, with `all_active`, every active hold. A statement that arrives after the lock was had has a
+    /// First what is due or, with `all_active`, every active hold. A statement that arrives after the lock was had has a
     /// later timestamp than the lock, so nothing that is due is missed; what fell due since, `decide` leaves alone. The
     /// order leads the planner to the index of what is due: by its numbers, before anything was analysed, another
     /// index would do as well, and that one has every live hold in it.
-    LookAtDue -> (ReservationTypes, Text),
-    "SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
-            idempotency_key
-     FROM reservations
-     WHERE drop_id = $1 AND status = 'active'
-       AND expires_at <= CASE WHEN $2 THEN 'infinity' ELSE statement_timestamp() END
-     ORDER BY expires_at, id",
-    { id: SqlUuid => Uuid, all_active: Bool => bool }
-);
-
-statement!(
-    /// The holds that the batch names, repeats, or counts against a buyer's limit. Looked up one by one, which the order
-    /// within forbids the planner to undo: before anything was analysed it takes a drop for small, and would read all of
-    /// its holds and compare each with each buyer.
-    LookAtNamed -> (ReservationTypes, Text),
-    "SELECT found.* FROM unnest($2) AS named (id) CROSS JOIN LATERAL (
+    ///
+    /// Then the holds that the batch names, repeats, or counts against a buyer's limit. Looked up one by one, which the
+    /// order within forbids the planner to undo: before anything was analysed it takes a drop for small, and would read
+    /// all of its holds and compare each with each buyer.
+    LookAtHolds -> (ReservationTypes, Text),
+    "(SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
+             idempotency_key
+      FROM reservations
+      WHERE drop_id = $1 AND status = 'active'
+        AND expires_at <= CASE WHEN $2 THEN 'infinity' ELSE statement_timestamp() END
+      ORDER BY expires_at, id)
+     UNION ALL
+     SELECT found.* FROM unnest($3) AS named (id) CROSS JOIN LATERAL (
         SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
                idempotency_key
         FROM reservations AS r WHERE r.drop_id = $1 AND r.id = named.id ORDER BY r.id
      ) AS found
      UNION ALL
-     SELECT found.* FROM unnest($3) AS named (user_id) CROSS JOIN LATERAL (
+     SELECT found.* FROM unnest($4) AS named (user_id) CROSS JOIN LATERAL (
         SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
                idempotency_key
         FROM reservations AS r
         WHERE r.drop_id = $1 AND r.user_id = named.user_id
-          AND (r.status IN ('active', 'purchased') OR r.idempotency_key = ANY($4))
+          AND (r.status IN ('active', 'purchased') OR r.idempotency_key = ANY($5))
         ORDER BY r.idempotency_key
      ) AS found",
     {
-        id: SqlUuid => Uuid, holds: Array<SqlUuid> => Vec<Uuid>, users: Array<SqlUuid> => Vec<Uuid>,
-        keys: Array<Text> => Vec<String>,
+        id: SqlUuid => Uuid, all_active: Bool => bool, holds: Array<SqlUuid> => Vec<Uuid>,
+        users: Array<SqlUuid> => Vec<Uuid>, keys: Array<Text> => Vec<String>,
     }
 );
 
@@ -134,9 +131,9 @@ pub(in crate::stock) async fn look(
     id: DropId,
     operations: &[Operation],
 ) -> Result<Option<Looked>> {
-    let due =
-        LookAtDue { id: id.0, all_active: operations.iter().any(|it| matches!(it, Operation::CancelDrop)) };
-    let mut named = LookAtNamed { id: id.0, holds: Vec::new(), users: Vec::new(), keys: Vec::new() };
+    let all_active = operations.iter().any(|it| matches!(it, Operation::CancelDrop));
+    let mut named =
+        LookAtHolds { id: id.0, all_active, holds: Vec::new(), users: Vec::new(), keys: Vec::new() };
     for operation in operations {
         match operation {
             Operation::Reserve { user, key, .. } => {
@@ -151,16 +148,15 @@ pub(in crate::stock) async fn look(
     }
     type SizeRow = (Timestamp, i32, String, i32, i32, i32, i32, i32);
     type KnownRow = (ReservationRow, String);
-    let (mut first, mut second, mut third) = (connection, connection, connection);
-    let (sizes, due, named) = try_join!(
+    let (mut first, mut second) = (connection, connection);
+    let (sizes, holds) = try_join!(
         biased;
         LookAtSizes { id: id.0 }.load::<SizeRow>(&mut first),
-        due.load::<KnownRow>(&mut second),
-        named.load::<KnownRow>(&mut third),
+        named.load::<KnownRow>(&mut second),
     )?;
     let Some((now, version)) = sizes.as_slice().first().map(|row| (row.0, row.1)) else { return Ok(None) };
     let mut known: HashMap<HoldId, Known> = HashMap::new();
-    for (row, key) in due.into_iter().chain(named) {
+    for (row, key) in holds {
         let reservation = row.of_drop(id)?;
         known.insert(reservation.id.hold_id, Known { reservation, key });
     }
