@@ -24,7 +24,7 @@ pub async fn run(arguments: &[String]) {
         [kind] if kind == "memory" => memory(),
         other => panic!("there is no such peer: {other:?}"),
     };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = sneaker_drop::http::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     eprintln!("listening on http://{}/", listener.local_addr().unwrap());
     axum::serve(listener, router).await.unwrap();
 }

@@ -20,8 +20,7 @@ pub(super) async fn serve(
     with_migrations: bool,
 ) -> Result<ExitCode, Failure> {
     // The address first: nothing was begun yet when it is taken.
-    let listener = TcpListener::bind((config.host, config.port))
-        .await
+    let listener = http::listen((config.host, config.port).into())
         .map_err(|error| format!("cannot listen on {}:{}: {error}", config.host, config.port))?;
     if let Some(files) = http::raise_open_file_limit() {
         tracing::debug!(files, "open files and sockets at most");

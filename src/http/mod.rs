@@ -16,6 +16,7 @@ mod stream;
 
 use std::{
     future::Future,
+    net::SocketAddr,
     ops::Deref,
     sync::{
         Arc,
@@ -39,7 +40,7 @@ use hyper_util::{
 use ipnet::IpNet;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::{mpsc, watch},
 };
 use tower::ServiceExt as _;
@@ -70,6 +71,8 @@ const FINISH_WITHIN: Duration = Duration::from_secs(6);
 
 /// How long sockets may take to close after that.
 const SOCKETS_CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// Connections that wait to be taken.
+const WAITING_CONNECTIONS: u32 = 4_096;
 /// When a client that holds as many streams as it may should try again: some page of its closes, or none does.
 const ROOM_AFTER: Duration = Duration::from_secs(10);
 /// A smaller answer fits into a packet or two as it is.
@@ -88,6 +91,19 @@ pub struct HttpSettings {
     pub graphiql: bool,
     /// Whether introspection is answered.
     pub introspection: bool,
+}
+
+/// Listens, with room for a crowd: when a drop opens, thousands connect within a moment, and whoever finds the room full
+/// is not told so but tries again a fifth of a second later, or a whole one. The kernel may allow less
+/// (`net.core.somaxconn`).
+///
+/// # Errors
+/// The address is taken, or not this machine's.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING_CONNECTIONS)
 }
 
 /// Raises the number of files that this process may have open as far as it is allowed to: each socket is one, and the

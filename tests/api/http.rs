@@ -187,3 +187,15 @@ async fn answers_are_compressed_for_clients_that_ask() {
     })
     .await;
 }
+
+/// The usual room is for 128, and who comes after them waits for a second or for nothing.
+#[tokio::test]
+async fn a_crowd_that_connects_at_once_waits_in_line() {
+    let listener = sneaker_drop::http::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Nobody is let in yet.
+    let crowd = (0..300).map(|_| tokio::net::TcpStream::connect(address));
+    let crowd = futures_util::future::try_join_all(crowd);
+    let in_line = tokio::time::timeout(std::time::Duration::from_secs(20), crowd).await;
+    assert_eq!(in_line.unwrap().unwrap().len(), 300);
+}

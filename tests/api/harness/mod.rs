@@ -23,7 +23,6 @@ use sneaker_drop::{
     telemetry::Metrics,
 };
 use tokio::{
-    net::TcpListener,
     sync::oneshot,
     task::{JoinHandle, JoinSet},
 };
@@ -95,7 +94,7 @@ impl TestApp {
         let lifetimes = Lifetimes { access: Duration::from_secs(900), refresh: Duration::from_secs(86_400) };
         let limits = Limits { streams_per_address: STREAMS, ..Limits::default() };
         let app = App::new(db, &secrets, lifetimes, &limits, metrics);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = sneaker_drop::http::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let settings = HttpSettings {
             cors_origins: vec!["https://shop.example".into()],
