@@ -19,6 +19,7 @@ mod kept;
 mod loaders;
 mod memory;
 mod migrations;
+mod plans;
 mod program;
 mod purchase;
 mod reserve;

@@ -18,7 +18,8 @@ async fn eight_servers_that_start_at_once_migrate_once() {
     let ran = tokio::time::timeout(Duration::from_secs(60), at_once(servers)).await.expect("a server hangs");
     let mut counts: Vec<usize> = ran.into_iter().map(|ran| ran.unwrap()).collect();
     counts.sort_unstable();
-    assert_eq!(counts, [0, 0, 0, 0, 0, 0, 0, 3]);
+    let all = std::fs::read_dir("migrations").unwrap().count();
+    assert_eq!(counts, [0, 0, 0, 0, 0, 0, 0, all]);
     cluster.drop_database(&database).await;
 }
 

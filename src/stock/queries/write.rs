@@ -91,14 +91,12 @@ pub(in crate::stock) async fn insert_purchases(
 }
 
 statement!(
+    /// All at once: looked up one by one, each might be compared with every hold of the drop.
     ListFreedPairs -> Integer,
-    "SELECT pair_number FROM pairs AS p
-     WHERE drop_id = $1 AND size = $2 AND pair_number < $3
-       AND NOT EXISTS (
-           SELECT FROM reservations AS r
-           WHERE r.drop_id = p.drop_id AND r.size = p.size AND r.pair_number = p.pair_number
-             AND r.status IN ('active', 'purchased')
-       )
+    "SELECT pair_number FROM pairs WHERE drop_id = $1 AND size = $2 AND pair_number < $3
+     EXCEPT
+     SELECT pair_number FROM reservations
+     WHERE drop_id = $1 AND size = $2 AND status IN ('active', 'purchased')
      ORDER BY pair_number LIMIT $4",
     { drop_id: SqlUuid => Uuid, size: Text => String, below: Integer => i32, limit: BigInt => i64 }
 );

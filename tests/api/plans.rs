@@ -1,0 +1,120 @@
+//! How much a batch reads. The planner makes its plans when a table is empty, or by figures in which a drop that is new
+//! does not occur; the drop then grows to thousands of holds within a minute, and a plan that compares each buyer with
+//! each of them sells a twentieth of what a right one does.
+
+use sneaker_drop::{
+    ids::{DropId, ReservationId, UserId},
+    stock::Reserve,
+};
+
+use crate::harness::{TestApp, at_once, drive_still};
+
+const HOLDS: i32 = 800;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_reads_few_rows_of_a_table_that_nobody_analysed() {
+    drive_still(async |app| reads_few_rows(app).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_reads_few_rows_of_a_table_that_was_small_when_it_was_analysed() {
+    drive_still(async |app| {
+        fill(app, 2).await;
+        app.sql("ANALYZE").await;
+        reads_few_rows(app).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_reads_few_rows_of_a_drop_that_nobody_analysed() {
+    drive_still(async |app| {
+        for round in 0..2 {
+            fill(app, HOLDS).await;
+            // Once with an index that is larger than its rows, and once more with figures of two drops.
+            app.sql(if round == 0 { "VACUUM ANALYZE" } else { "ANALYZE" }).await;
+        }
+        reads_few_rows(app).await;
+    })
+    .await;
+}
+
+/// A drop with this many holds.
+async fn fill(app: &TestApp, holds: i32) -> (DropId, Vec<(UserId, ReservationId)>) {
+    let drop = app.drop(&[("ONE", 2 * HOLDS)]).await;
+    let held = apart(app, async |server| {
+        let reserve = async |user| {
+            let request = Reserve { drop_id: drop, size: None, idempotency_key: None };
+            let answer = server.app.stock.reserve(user, request).await.unwrap();
+            (user, answer.reservation.unwrap().id)
+        };
+        at_once((0..holds).map(|_| reserve(UserId::new()))).await
+    });
+    (drop, held.await)
+}
+
+/// Does something on a server of its own, whose connections have told what they read when this returns.
+async fn apart<T>(app: &TestApp, work: impl AsyncFnOnce(&TestApp) -> T) -> T {
+    let connections = "SELECT count(*) AS count FROM pg_stat_activity
+                       WHERE datname = current_database() AND application_name = 'sneaker-drop'";
+    let others = app.count(connections).await;
+    let server = app.still_second().await;
+    let done = work(&server).await;
+    server.stop().await;
+    app.wait_for_count(connections, others).await;
+    done
+}
+
+async fn rows_read(app: &TestApp) -> i64 {
+    app.count(
+        "SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'reservations')::bigint
+              + (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'reservations') AS count",
+    )
+    .await
+}
+
+async fn reads_few_rows(app: &TestApp) {
+    let (drop, mut held) = fill(app, HOLDS).await;
+    let before = rows_read(app).await;
+    let bought = held.split_off(held.len() - 60);
+    let cancelled = held.split_off(held.len() - 30);
+    let operations = bought.len() + cancelled.len() + 30;
+    apart(app, async |server| {
+        let stock = &server.app.stock;
+        let purchases = at_once(bought.into_iter().map(|(user, id)| stock.purchase(user, id)));
+        let cancels = at_once(cancelled.into_iter().map(|(user, id)| stock.cancel_reservation(user, id)));
+        let reserves = at_once((0..30).map(|_| {
+            let request = Reserve { drop_id: drop, size: None, idempotency_key: None };
+            stock.reserve(UserId::new(), request)
+        }));
+        let (purchases, cancels, reserves) = tokio::join!(purchases, cancels, reserves);
+        assert!(purchases.iter().all(|answer| answer.as_ref().unwrap().refusal.is_none()));
+        assert!(cancels.iter().all(|answer| answer.as_ref().unwrap().refusal.is_none()));
+        assert!(reserves.iter().all(|answer| answer.as_ref().unwrap().refusal.is_none()));
+    })
+    .await;
+    let read = rows_read(app).await - before;
+    // Each is found some times over; a wrong plan reads all holds of the drop for each.
+    let most = 20 * i64::try_from(operations).unwrap();
+    assert!(read < most, "{operations} operations read {read} rows");
+}
+
+/// Here each plan is made when there is nothing to read yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_reads_few_rows_of_a_table_that_was_empty_when_it_was_planned() {
+    drive_still(async |app| {
+        const BUYERS: i32 = 300;
+        let drop = app.drop(&[("ONE", BUYERS)]).await;
+        let before = rows_read(app).await;
+        apart(app, async |server| {
+            for _ in 0..BUYERS {
+                let request = Reserve { drop_id: drop, size: None, idempotency_key: None };
+                assert!(server.app.stock.reserve(UserId::new(), request).await.unwrap().refusal.is_none());
+            }
+        })
+        .await;
+        let read = rows_read(app).await - before;
+        assert!(read < 20 * i64::from(BUYERS), "{BUYERS} reserves, one after the other, read {read} rows");
+    })
+    .await;
+}
