@@ -22,7 +22,7 @@ pub use tokens::TokenRejected;
 use crate::{
     clock::Timestamp,
     config::TokenSecrets,
-    db::{Database, DbError},
+    db::{Database, DbError, retried},
     ids::{SessionId, UserId},
     telemetry::Metrics,
 };
@@ -163,7 +163,8 @@ impl Accounts {
         let email = rules::normal_email(email);
         // The connection goes back before the slow part.
         let found =
-            self.db.run(async |connection| queries::find_credentials(connection, &email).await).await?;
+            retried(|| self.db.run(async |connection| queries::find_credentials(connection, &email).await))
+                .await?;
         let (user_id, hash) = found.map_or((None, None), |(id, hash)| (Some(id), Some(hash)));
         let right = self.passwords.verify(rules::normal_password(password), hash).await?;
         let Some(user_id) = user_id.filter(|_| right) else { return Ok(None) };
@@ -198,7 +199,7 @@ impl Accounts {
     /// # Errors
     /// The database.
     pub async fn find_person(&self, id: UserId) -> Result<Option<Person>, DbError> {
-        self.db.run(async |connection| queries::find_person(connection, id).await).await
+        retried(|| self.db.run(async |connection| queries::find_person(connection, id).await)).await
     }
 
     /// What everyone may see of these people; unknown ids are left out.
@@ -206,7 +207,8 @@ impl Accounts {
     /// # Errors
     /// The database.
     pub async fn list_public(&self, ids: &[UserId]) -> Result<Vec<PublicPerson>, DbError> {
-        let people = self.db.run(async |connection| queries::list_public(connection, ids).await).await?;
+        let people =
+            retried(|| self.db.run(async |connection| queries::list_public(connection, ids).await)).await?;
         self.names.keep(&people);
         Ok(people)
     }

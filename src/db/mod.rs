@@ -13,7 +13,7 @@ pub mod schema;
 mod statement;
 mod transaction;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::{
     Runtime,
@@ -46,6 +46,24 @@ const CONNECT_WAIT: Duration = Duration::from_secs(3);
 
 /// An answer that is not there by then does not come.
 const ANSWER_WITHIN: Duration = Duration::from_millis(3_200);
+
+/// Runs what changes nothing again, once, when its connection broke at once. After PostgreSQL was started anew, or a
+/// balancer between has closed what was idle, nobody notices.
+///
+/// # Errors
+/// Those of the second run; those of the first where it took long, for whoever asked has waited enough.
+pub(crate) async fn retried<T, F: Future<Output = Result<T, DbError>>>(
+    read: impl Fn() -> F,
+) -> Result<T, DbError> {
+    let began = Instant::now();
+    match read().await {
+        Err(DbError::Unavailable(_)) if began.elapsed() < AGAIN_WITHIN => read().await,
+        done => done,
+    }
+}
+
+/// A connection that breaks does so at once or not for long.
+const AGAIN_WITHIN: Duration = Duration::from_millis(500);
 
 /// The pool of connections. Cloning is cheap and shares it.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ pub use state::{Catalogue, DropState, DropStatus, Money, SizeStock, StockCount};
 
 use crate::{
     clock::Timestamp,
-    db::{Database, DbError},
+    db::{Database, DbError, retried},
     ids::{Cursor, DropId, Page},
 };
 
@@ -89,7 +89,7 @@ impl Drops {
     /// # Errors
     /// The database.
     pub async fn list_by_ids(&self, ids: &[DropId]) -> Result<Vec<DropState>, DbError> {
-        self.db.run(async |connection| queries::list_by_ids(connection, ids).await).await
+        retried(|| self.db.run(async |connection| queries::list_by_ids(connection, ids).await)).await
     }
 
     /// A page of drops.
@@ -97,7 +97,7 @@ impl Drops {
     /// # Errors
     /// The database.
     pub async fn list(&self, list: &ListDrops) -> Result<Page<DropState>, DbError> {
-        let found = self.db.run(async |connection| queries::list(connection, list).await).await?;
+        let found = retried(|| self.db.run(async |connection| queries::list(connection, list).await)).await?;
         Ok(Page::of(found, list.first))
     }
 
@@ -114,6 +114,6 @@ impl Drops {
     /// # Errors
     /// The database.
     pub async fn now(&self) -> Result<Timestamp, DbError> {
-        self.db.run(async |connection| queries::find_now(connection).await).await
+        retried(|| self.db.run(async |connection| queries::find_now(connection).await)).await
     }
 }

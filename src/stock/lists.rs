@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    db::{DbError, statement},
+    db::{DbError, retried, statement},
     drops::Money,
     ids::{Cursor, DropId, HoldId, Page, ReservationId, UserId},
 };
@@ -277,7 +277,7 @@ impl Stock {
     /// # Errors
     /// The database.
     pub async fn list_active(&self, keys: &[PageKey]) -> Pages<Reservation> {
-        self.db.run(async |connection| list_active(connection, keys).await).await
+        retried(|| self.db.run(async |connection| list_active(connection, keys).await)).await
     }
 
     /// These reservations, in no particular order; unknown ids are left out.
@@ -288,7 +288,7 @@ impl Stock {
         let (drops, holds) = split(ids);
         let list = ListReservationsByIds { drops, holds };
         let rows: Vec<(DropId, ReservationRow)> =
-            self.db.run(async |connection| Ok(list.load(connection).await?)).await?;
+            retried(|| self.db.run(async |connection| Ok((&list).load(connection).await?))).await?;
         rows.into_iter().map(|(drop_id, row)| row.of_drop(drop_id)).collect()
     }
 
@@ -299,7 +299,8 @@ impl Stock {
     pub async fn list_purchases(&self, ids: &[ReservationId]) -> Result<Vec<Purchase>, DbError> {
         let (drops, holds) = split(ids);
         let list = ListPurchasesByIds { drops, holds };
-        let rows: Vec<PurchaseRow> = self.db.run(async |connection| Ok(list.load(connection).await?)).await?;
+        let rows: Vec<PurchaseRow> =
+            retried(|| self.db.run(async |connection| Ok((&list).load(connection).await?))).await?;
         Ok(rows.into_iter().map(Purchase::from).collect())
     }
 
@@ -317,7 +318,7 @@ impl Stock {
             limit: limit(list.first),
         };
         let rows: Vec<(DropId, ReservationRow)> =
-            self.db.run(async |connection| Ok(statement.load(connection).await?)).await?;
+            retried(|| self.db.run(async |connection| Ok((&statement).load(connection).await?))).await?;
         let found = rows.into_iter().map(|(drop_id, row)| row.of_drop(drop_id)).collect::<Result<_, _>>()?;
         Ok(Page::of(found, list.first))
     }
@@ -332,7 +333,7 @@ impl Stock {
             drop_id: list.drop_id.map(|id| id.0),
             statuses: status_names(list),
         };
-        self.db.run(async |connection| Ok(count.get_result(connection).await?)).await
+        retried(|| self.db.run(async |connection| Ok((&count).get_result(connection).await?))).await
     }
 
     /// A page of a person's purchases, the newest first.
@@ -353,7 +354,8 @@ impl Stock {
             after_id: after.map(|cursor| cursor.id),
             limit: limit(first),
         };
-        let rows: Vec<PurchaseRow> = self.db.run(async |connection| Ok(list.load(connection).await?)).await?;
+        let rows: Vec<PurchaseRow> =
+            retried(|| self.db.run(async |connection| Ok((&list).load(connection).await?))).await?;
         Ok(Page::of(rows.into_iter().map(Purchase::from).collect(), first))
     }
 }

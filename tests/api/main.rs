@@ -19,10 +19,14 @@ mod kept;
 mod loaders;
 mod memory;
 mod migrations;
+mod network;
 mod plans;
 mod program;
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod purchase;
 mod reserve;
+mod round_trips;
 mod schema;
 mod socket;
 mod streams;

@@ -62,6 +62,13 @@ impl Cluster {
         self.postgres.url().expose_secret().replace("///sneaker_drop", &format!("///{database}"))
     }
 
+    /// The folder in which PostgreSQL listens.
+    pub fn socket_dir(&self) -> PathBuf {
+        let url = url::Url::parse(self.postgres.url().expose_secret()).unwrap();
+        let host = url.query_pairs().find(|(name, _)| name == "host");
+        host.unwrap().1.into_owned().into()
+    }
+
     /// A database with this version's schema and nothing in it.
     pub async fn create_database(&self) -> String {
         let name = format!("test_{}", Uuid::now_v7().simple());

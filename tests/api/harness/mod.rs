@@ -28,6 +28,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use crate::proxy::Proxy;
+
 pub use cluster::cluster;
 pub use socket::Socket;
 
@@ -86,9 +88,13 @@ impl TestApp {
     }
 
     async fn start_with(database: &str, background: bool) -> Self {
+        Self::start_over(&cluster().await.url(database), database, background).await
+    }
+
+    /// A server that reaches its database by `url`.
+    async fn start_over(url: &str, database: &str, background: bool) -> Self {
         let metrics = Metrics::default();
-        let url = Some(cluster().await.url(database).into());
-        let settings = DatabaseConfig { url, direct_url: None, pool_size: 8 };
+        let settings = DatabaseConfig { url: Some(url.into()), direct_url: None, pool_size: 8 };
         let db = Database::new(&settings, &metrics).unwrap();
         let secrets = TokenSecrets { access: ACCESS_SECRET.into(), refresh: REFRESH_SECRET.into() };
         let lifetimes = Lifetimes { access: Duration::from_secs(900), refresh: Duration::from_secs(86_400) };
@@ -121,6 +127,16 @@ impl TestApp {
     /// The same, with nothing running beside the requests.
     pub async fn still_second(&self) -> Self {
         Self::start_with(&self.database, false).await
+    }
+
+    /// Another server on the same database, behind a network that fails as it is told.
+    pub async fn still_second_behind(&self, proxy: &Proxy) -> Self {
+        Self::start_over(&proxy.url("sneaker_drop", &self.database), &self.database, false).await
+    }
+
+    /// A network between a server and the tests' PostgreSQL.
+    pub async fn network(&self) -> Proxy {
+        Proxy::start(cluster().await.socket_dir()).await
     }
 
     /// Stops as the program does: requests, then transactions, then the rest.

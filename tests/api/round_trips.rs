@@ -1,0 +1,44 @@
+//! How often a batch waits for PostgreSQL. On one thread, so that what is sent together arrives together.
+
+use sneaker_drop::{ids::UserId, stock::Reserve};
+
+use crate::harness::{at_once, drive_still};
+
+#[tokio::test]
+async fn a_batch_of_any_size_takes_three_round_trips() {
+    drive_still(async |app| {
+        let network = app.network().await;
+        let server = app.still_second_behind(&network).await;
+        let stock = &server.app.stock;
+        let drop = app.drop(&[("US 9", 200), ("US 10", 200)]).await;
+        let reserve = async |size: &str| {
+            let (user, size) = (UserId::new(), Some(size.to_owned()));
+            let request = Reserve { drop_id: drop, size, idempotency_key: None };
+            (user, stock.reserve(user, request).await.unwrap().reservation.unwrap().id)
+        };
+        // What each statement costs the first time: one for the names of types, one to prepare it.
+        let (first, second) = (reserve("US 9").await, reserve("US 9").await);
+        stock.purchase(first.0, first.1).await.unwrap();
+        stock.cancel_reservation(second.0, second.1).await.unwrap();
+
+        let before = network.turns();
+        reserve("US 9").await;
+        assert_eq!(network.turns() - before, 3, "a lone reserve");
+
+        let before = network.turns();
+        let held = at_once((0..60).map(|n| reserve(if n % 2 == 0 { "US 9" } else { "US 10" }))).await;
+        assert_eq!(network.turns() - before, 3, "sixty reserves");
+
+        let before = network.turns();
+        let (buy, give_back) = held.split_at(30);
+        let purchases = at_once(buy.iter().map(|(user, id)| stock.purchase(*user, *id)));
+        let cancels = at_once(give_back.iter().map(|(user, id)| stock.cancel_reservation(*user, *id)));
+        let reserves = at_once((0..30).map(|_| reserve("US 10")));
+        let (purchases, cancels, _) = tokio::join!(purchases, cancels, reserves);
+        assert!(purchases.into_iter().all(|answer| answer.unwrap().refusal.is_none()));
+        assert!(cancels.into_iter().all(|answer| answer.unwrap().refusal.is_none()));
+        assert_eq!(network.turns() - before, 3, "purchases, cancels and reserves together");
+        server.stop().await;
+    })
+    .await;
+}
