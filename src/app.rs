@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     accounts::{Accounts, Lifetimes},
+    bus::{Bus, Hint},
     config::{Limits, TokenSecrets},
     db::{self, Database, DbError},
     drops::{CreateError, DropState, Drops, NewDrop},
@@ -33,6 +34,8 @@ pub struct Services {
     pub feed: Feed,
     /// The stock.
     pub stock: Stock,
+    /// The other servers.
+    bus: Bus,
     /// Figures.
     pub metrics: Metrics,
 }
@@ -52,15 +55,17 @@ impl App {
         secrets: &TokenSecrets,
         lifetimes: Lifetimes,
         limits: &Limits,
+        bus: Bus,
         metrics: Metrics,
     ) -> Self {
         let drops = Drops::new(&db);
-        let feed = Feed::new(&drops, &metrics);
+        let feed = Feed::new(&drops, &bus, &metrics);
         Self(Arc::new(Services {
-            accounts: Accounts::new(&db, secrets, lifetimes, &metrics),
+            accounts: Accounts::new(&db, secrets, lifetimes, &bus, &metrics),
             stock: Stock::new(&db, &drops, &feed, &metrics, limits),
             drops,
             feed,
+            bus,
             metrics,
             db,
         }))
@@ -72,6 +77,11 @@ impl App {
         background.spawn(self.accounts.clone().watch_sessions());
         background.spawn(self.stock.clone().watch_deadlines());
         background.spawn(self.feed.clone().run());
+        let services = self.clone();
+        background.spawn(self.bus.clone().run(move |hint| match hint {
+            Hint::Drop(id, version) => services.feed.hear(id, version),
+            Hint::Sessions => services.accounts.hear_of_ended(),
+        }));
         background
     }
 
@@ -81,7 +91,7 @@ impl App {
     /// Wrong fields, or the database.
     pub async fn create_drop(&self, new: NewDrop) -> Result<Arc<DropState>, CreateError> {
         let state = Arc::new(self.drops.create(new).await?);
-        self.feed.publish(state.clone());
+        self.feed.announce(state.clone());
         Ok(state)
     }
 

@@ -1,11 +1,12 @@
 //! The backend of a limited sneaker release: a GraphQL API that never oversells, gives a lapsed hold back on
 //! time and tells every open page the stock as it changes.
 //!
-//! `ARCHITECTURE.md` has the map. Imports go down only: `ids`, `clock`, `config`, `telemetry`; `db`; `accounts`,
-//! `drops`; `feed`; `stock`; `app`; `graphql`; `http`; `cli`.
+//! `ARCHITECTURE.md` has the map. Imports go down only: `ids`, `clock`, `config`, `telemetry`; `db`; `bus`;
+//! `accounts`, `drops`; `feed`; `stock`; `app`; `graphql`; `http`; `cli`.
 
 pub mod accounts;
 pub mod app;
+pub mod bus;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -19,7 +19,10 @@ pub use error::{AccountError, RefreshRefusal, SignupRefusal};
 pub use secrets::{SecretError, kept_secrets, random_secret};
 pub use tokens::TokenRejected;
 
+use tokio::sync::Notify;
+
 use crate::{
+    bus::Bus,
     clock::Timestamp,
     config::TokenSecrets,
     db::{Database, DbError, retried},
@@ -102,11 +105,20 @@ pub struct Accounts {
     ended: Arc<sessions::EndedSessions>,
     names: Arc<names::Names>,
     lifetimes: Lifetimes,
+    bus: Bus,
+    /// Another server said that sessions have ended.
+    hinted: Arc<Notify>,
 }
 
 impl Accounts {
     /// The service over `db`. [`watch_sessions`](Self::watch_sessions) has to run beside it.
-    pub fn new(db: &Database, secrets: &TokenSecrets, lifetimes: Lifetimes, metrics: &Metrics) -> Self {
+    pub fn new(
+        db: &Database,
+        secrets: &TokenSecrets,
+        lifetimes: Lifetimes,
+        bus: &Bus,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             db: db.clone(),
             passwords: passwords::Passwords::new(metrics),
@@ -114,6 +126,8 @@ impl Accounts {
             ended: Arc::default(),
             names: Arc::new(names::Names::new()),
             lifetimes,
+            bus: bus.clone(),
+            hinted: Arc::default(),
         }
     }
 

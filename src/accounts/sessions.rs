@@ -10,6 +10,7 @@ use chrono::TimeDelta;
 
 use super::{AccountError, Accounts, Caller, RefreshRefusal, SessionTokens, queries, tokens};
 use crate::{
+    bus::Hint,
     clock::{ClockReading, Timestamp},
     db::DbError,
     ids::{SessionId, UserId},
@@ -112,7 +113,7 @@ impl Accounts {
             .db
             .run(async |connection| queries::mark_ended(connection, session, "token_reused").await)
             .await?;
-        self.ended.remember(ended);
+        self.remember_ended(ended);
         Err(refused())
     }
 
@@ -143,7 +144,7 @@ impl Accounts {
             })
             .await?;
         let count = ended.len();
-        self.ended.remember(ended);
+        self.remember_ended(ended);
         Ok(Some(count))
     }
 
@@ -153,7 +154,20 @@ impl Accounts {
             if let Err(error) = self.look_for_ended().await {
                 tracing::warn!(%error, "cannot learn which sessions ended; trying again");
             }
-            tokio::time::sleep(POLL).await;
+            // An error means that nobody said anything for so long.
+            drop(tokio::time::timeout(POLL, self.hinted.notified()).await);
+        }
+    }
+
+    /// Hears from another server that sessions have ended.
+    pub fn hear_of_ended(&self) {
+        self.hinted.notify_one();
+    }
+
+    fn remember_ended(&self, ended: Vec<(SessionId, Timestamp)>) {
+        if !ended.is_empty() {
+            self.ended.remember(ended);
+            self.bus.tell(Hint::Sessions);
         }
     }
 

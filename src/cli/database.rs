@@ -2,11 +2,14 @@
 
 use std::process::ExitCode;
 
+use secrecy::SecretString;
+
 use super::{Failure, demo};
 use crate::{
     accounts::{Lifetimes, Role, kept_secrets, random_secret},
     app::App,
-    config::{Config, DatabaseConfig, TokenSecrets},
+    bus::{self, Bus},
+    config::{BusConfig, Config, DatabaseConfig, TokenSecrets},
     db::{
         self, Connector, Database,
         private::{PrivatePostgres, Role as PrivateRole},
@@ -40,9 +43,7 @@ impl Reached {
 
     /// Brings the schema up to date.
     pub(super) async fn migrate(&self) -> Result<Vec<String>, Failure> {
-        let url =
-            self.settings.direct_url.as_ref().or(self.settings.url.as_ref()).ok_or("no database is set")?;
-        Ok(db::migrate(url).await?)
+        Ok(db::migrate(direct_url(&self.settings)?).await?)
     }
 
     /// Leaves the private PostgreSQL, which stops when nobody else uses it. The pool must be closed.
@@ -58,7 +59,21 @@ impl Reached {
 pub(super) fn app(config: &Config, database: &DatabaseConfig) -> Result<App, Failure> {
     let metrics = Metrics::default();
     let db = Database::new(database, &metrics)?;
-    Ok(App::new(db, &secrets(config)?, lifetimes(config), &config.limits, metrics))
+    let bus = bus(config, database, &metrics)?;
+    Ok(App::new(db, &secrets(config)?, lifetimes(config), &config.limits, bus, metrics))
+}
+
+fn bus(config: &Config, database: &DatabaseConfig, metrics: &Metrics) -> Result<Bus, Failure> {
+    Ok(match &config.bus {
+        BusConfig::Nobody => Bus::over(bus::InProcess::default(), metrics),
+        BusConfig::Nats(url) => Bus::over(bus::Nats::new(url), metrics),
+        BusConfig::Postgres => Bus::over(bus::Postgres::new(direct_url(database)?)?, metrics),
+    })
+}
+
+/// Past a pooler, where there is one.
+fn direct_url(database: &DatabaseConfig) -> Result<&SecretString, Failure> {
+    Ok(database.direct_url.as_ref().or(database.url.as_ref()).ok_or("no database is set")?)
 }
 
 fn secrets(config: &Config) -> Result<TokenSecrets, Failure> {
@@ -150,5 +165,7 @@ fn app_without_tokens(config: &Config, database: &DatabaseConfig) -> Result<App,
     let metrics = Metrics::default();
     let db = Database::new(database, &metrics)?;
     let secrets = TokenSecrets { access: random_secret(), refresh: random_secret() };
-    Ok(App::new(db, &secrets, lifetimes(config), &config.limits, metrics))
+    // It does little and ends; what other servers have to know of it, they find by themselves.
+    let bus = Bus::over(bus::InProcess::default(), &metrics);
+    Ok(App::new(db, &secrets, lifetimes(config), &config.limits, bus, metrics))
 }

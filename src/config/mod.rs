@@ -44,6 +44,12 @@ pub const SETTINGS: &[Setting] = &[
         "past a pooler such as PgBouncer, for migrations and other session-bound work",
     ),
     setting("DATABASE_POOL_SIZE", "16", "connections to PostgreSQL, 2 to 500"),
+    setting(
+        "BUS_URL",
+        "postgres: over the database",
+        "how servers of one database tell each other of changes: postgres, nats://user:password@host:4222 (tls:// as \
+         well), or none for a server that is the only one",
+    ),
     setting("DATA_DIR", ".data", "folder of the private PostgreSQL and of generated secrets"),
     setting(
         "JWT_ACCESS_SECRET",
@@ -83,6 +89,8 @@ pub struct Config {
     pub port: u16,
     /// Where PostgreSQL is.
     pub database: DatabaseConfig,
+    /// How other servers are told of changes.
+    pub bus: BusConfig,
     /// Folder of the private PostgreSQL and of generated secrets.
     pub data_dir: PathBuf,
     /// Token signing; `None` where the command signs nothing or the secrets are kept in `data_dir`.
@@ -116,6 +124,17 @@ pub struct DatabaseConfig {
     pub direct_url: Option<SecretString>,
     /// Connections in the pool.
     pub pool_size: usize,
+}
+
+/// How servers of one database tell each other of changes.
+#[derive(Clone, Debug)]
+pub enum BusConfig {
+    /// By LISTEN and NOTIFY.
+    Postgres,
+    /// By the NATS server at this URL.
+    Nats(SecretString),
+    /// Not at all: there is one.
+    Nobody,
 }
 
 /// The two secrets that sign tokens.

@@ -12,7 +12,9 @@ use std::{
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Config, ConfigProblems, DatabaseConfig, Limit, Limits, LogFormat, Scope, TokenSecrets};
+use super::{
+    BusConfig, Config, ConfigProblems, DatabaseConfig, Limit, Limits, LogFormat, Scope, TokenSecrets,
+};
 
 /// HS256 wants a key as long as its output (RFC 7518, section 3.2).
 const SHORTEST_SECRET: usize = 32;
@@ -163,6 +165,23 @@ impl Reader<'_> {
         networks
     }
 
+    fn bus(&mut self) -> BusConfig {
+        match self.text("BUS_URL").as_deref() {
+            None | Some("postgres") => BusConfig::Postgres,
+            Some("none") => BusConfig::Nobody,
+            // It may hold a password: no part of it is repeated in the complaint.
+            Some(url) => match url::Url::parse(url) {
+                Ok(parsed) if matches!(parsed.scheme(), "nats" | "tls") && parsed.has_host() => {
+                    BusConfig::Nats(url.into())
+                }
+                _ => {
+                    self.problem("BUS_URL", "is neither postgres nor none, nor a URL like nats://host:4222");
+                    BusConfig::Postgres
+                }
+            },
+        }
+    }
+
     fn log_format(&mut self) -> LogFormat {
         match self.text("LOG_FORMAT").as_deref() {
             None if std::io::stderr().is_terminal() => LogFormat::Pretty,
@@ -201,6 +220,7 @@ fn parse(scope: Scope, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config
             direct_url,
             pool_size: usize::try_from(reader.within("DATABASE_POOL_SIZE", 16, 2, 500)).unwrap_or(16),
         },
+        bus: reader.bus(),
         data_dir: PathBuf::from(reader.text("DATA_DIR").unwrap_or_else(|| ".data".to_owned())),
         access_token_lifetime: Duration::from_secs(reader.within("ACCESS_TOKEN_SECONDS", 900, 10, 86_400)),
         refresh_token_lifetime: Duration::from_secs(reader.within(

@@ -98,7 +98,8 @@ impl Board {
         self.bell.is_heard()
     }
 
-    pub(super) fn show(&self, new: &Shown) {
+    /// Returns whether it is news; it may be where the drop has no place here.
+    pub(super) fn show(&self, new: &Shown) -> bool {
         let mut content = self.lock();
         let entry = Entry { shown: new.clone(), since: Instant::now() };
         let room = content.entries.len() < MOST_DROPS;
@@ -106,15 +107,15 @@ impl Board {
             Some(old) if new.is_later_reading_of(&old.shown) => {
                 old.shown = new.clone();
                 content.look_at_the_clock();
-                return;
+                return false;
             }
-            Some(old) if !new.is_news_after(&old.shown) => return,
+            Some(old) if !new.is_news_after(&old.shown) => return false,
             Some(old) => {
                 let is_urgent = new.is_urgent_after(&old.shown);
                 *old = entry;
                 is_urgent
             }
-            None if is_over(new) => return,
+            None if is_over(new) => return true,
             None if room => {
                 content.entries.insert(new.state.id, entry);
                 true
@@ -122,17 +123,22 @@ impl Board {
             // It shows that something is missing until there is room again, and the poll tries anew.
             None => {
                 content.compared = None;
-                return;
+                return true;
             }
         };
         content.generation += 1;
         content.look_at_the_clock();
         drop(content);
         self.bell.ring(is_urgent);
+        true
     }
 
     pub(super) fn all(&self) -> Vec<Shown> {
         self.lock().entries.values().map(|entry| entry.shown.clone()).collect()
+    }
+
+    pub(super) fn version(&self, id: DropId) -> Option<i32> {
+        Some(self.lock().entries.get(&id)?.shown.state.version)
     }
 
     pub(super) fn versions(&self) -> HashMap<DropId, i32> {

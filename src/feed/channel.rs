@@ -88,6 +88,10 @@ impl Channels {
         self.lock().values().filter_map(|channel| channel.lock().clone()).collect()
     }
 
+    pub(super) fn version(&self, id: DropId) -> Option<i32> {
+        Some(self.lock().get(&id)?.lock().as_ref()?.state.version)
+    }
+
     /// The version that each channel shows; 0 where it shows nothing yet.
     pub(super) fn versions(&self) -> HashMap<DropId, i32> {
         let version = |channel: &Channel| channel.lock().as_ref().map_or(0, |shown| shown.state.version);

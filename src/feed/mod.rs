@@ -3,7 +3,8 @@
 //! Stock is a value, not a log: a channel holds the newest state of a drop, whole, and a slow reader misses the
 //! states between, never the last one. Who publishes does so after COMMIT; late, repeated and reordered states are
 //! told by their version. The database is the truth: a poll of versions finds what nobody published here, and a
-//! timer reads again what the clock changes.
+//! timer reads again what the clock changes. Other servers say what they have changed (`bus`), so that the poll need not
+//! be waited for.
 //!
 //! What it keeps of the open drops also answers whoever asks for them.
 
@@ -12,7 +13,11 @@ mod channel;
 mod pace;
 mod shown;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::{sync::Notify, time::Instant};
@@ -21,6 +26,7 @@ pub use board::Generation;
 pub use shown::Shown;
 
 use crate::{
+    bus::{Bus, Hint},
     db::DbError,
     drops::{DropState, DropStatus, Drops, ListDrops, VersionAt},
     ids::{DropId, Page},
@@ -32,6 +38,8 @@ use channel::Channels;
 /// How often versions are compared with the database's, watched or not: what happened through another server, or was
 /// committed by one that died before it could tell, shows this much later at most.
 const POLL: Duration = Duration::from_millis(250);
+/// Drops that are read because another server said so, at once.
+const MOST_HINTED: usize = 1_000;
 /// Drops that the board reads at once when somebody begins to watch it.
 const BOARD_PAGE: usize = 100;
 
@@ -41,27 +49,48 @@ pub struct Feed {
     drops: Drops,
     channels: Arc<Channels>,
     board: Arc<Board>,
+    bus: Bus,
+    hinted: Arc<Hinted>,
     /// Something new is watched or shown: the next instant at which the clock changes it may be another.
     changed: Arc<Notify>,
 }
 
 impl Feed {
     /// The service over `drops`. [`run`](Self::run) has to run beside it.
-    pub fn new(drops: &Drops, metrics: &Metrics) -> Self {
+    pub fn new(drops: &Drops, bus: &Bus, metrics: &Metrics) -> Self {
         Self {
             drops: drops.clone(),
             channels: Arc::new(Channels::new(metrics)),
             board: Arc::new(Board::new(metrics)),
+            bus: bus.clone(),
+            hinted: Arc::default(),
             changed: Arc::default(),
         }
     }
 
-    /// Shows a state to whoever watches its drop, unless a newer one was shown.
-    pub fn publish(&self, state: Arc<DropState>) {
+    /// Shows what this server has committed, and tells the others.
+    pub fn announce(&self, state: Arc<DropState>) {
+        let hint = Hint::Drop(state.id, state.version);
+        if self.publish(state) {
+            self.bus.tell(hint);
+        }
+    }
+
+    /// Shows a state to whoever watches its drop, unless a newer one was shown. Returns whether it is news.
+    fn publish(&self, state: Arc<DropState>) -> bool {
         let shown = Shown::new(state);
-        self.board.show(&shown);
+        let is_news = self.board.show(&shown);
         self.channels.show(shown);
         self.changed.notify_one();
+        is_news
+    }
+
+    /// Hears from another server that a drop has this version.
+    pub fn hear(&self, id: DropId, version: i32) {
+        let known = self.board.version(id).max(self.channels.version(id));
+        if known < Some(version) {
+            self.hinted.add(id);
+        }
     }
 
     /// The states of one drop, the current one at once. `None`: there is no such drop.
@@ -88,7 +117,9 @@ impl Feed {
             let page =
                 self.drops.list(&ListDrops { first: BOARD_PAGE, after, statuses, reverse: false }).await?;
             after = page.items.last().map(DropState::cursor);
-            page.items.into_iter().for_each(|state| self.publish(Arc::new(state)));
+            for state in page.items {
+                self.publish(Arc::new(state));
+            }
             if !page.has_next {
                 return Ok(pace::board(watching).boxed());
             }
@@ -123,6 +154,7 @@ impl Feed {
             let looked = tokio::select! {
                 _ = poll.tick() => self.look_for_new().await,
                 () = sleep_until(self.next_clock_change()) => self.look_at_the_clock().await,
+                () = self.hinted.wake.notified() => self.read(&self.hinted.take()).await,
                 () = self.changed.notified() => Ok(()),
             };
             if let Err(error) = looked {
@@ -171,6 +203,28 @@ impl Feed {
     fn next_clock_change(&self) -> Option<Instant> {
         let watched = self.channels.all().iter().filter_map(Shown::next_clock_change).min();
         watched.into_iter().chain(self.board.next_clock_change()).min()
+    }
+}
+
+/// Drops of which another server said that they have changed.
+#[derive(Default)]
+struct Hinted {
+    ids: Mutex<HashSet<DropId>>,
+    wake: Notify,
+}
+
+impl Hinted {
+    fn add(&self, id: DropId) {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is too much for now, the poll finds.
+        if ids.len() < MOST_HINTED {
+            ids.insert(id);
+        }
+        self.wake.notify_one();
+    }
+
+    fn take(&self) -> Vec<DropId> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
     }
 }
 

@@ -270,7 +270,7 @@ impl Queue {
         });
         self.memory.remember(&done.state, self.deadline, granted);
         // Also when this run changed nothing: the one before it may have, and died before it could tell.
-        self.all.feed.publish(done.state);
+        self.all.feed.announce(done.state);
         for (job, answer) in jobs.into_iter().zip(done.answers) {
             // The client may have gone; the hold stands, and its retry finds it.
             drop(job.reply.send(Ok(answer)));

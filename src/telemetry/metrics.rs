@@ -61,6 +61,10 @@ pub struct Figures {
     pub sockets: Gauge,
     /// Updates of subscriptions worked out; the others were told the same bytes.
     pub updates_executed: Counter,
+    /// Messages sent to other servers, and hints heard from them and from itself.
+    pub bus_hints: Family<Outcome, Counter>,
+    /// 1 while other servers can be told.
+    pub bus_links: Gauge,
     /// Passwords hashed, verifications included.
     pub password_hashes: Counter,
 }
@@ -86,6 +90,8 @@ impl Default for Metrics {
             graphql_requests: Family::default(),
             sockets: Gauge::default(),
             updates_executed: Counter::default(),
+            bus_hints: Family::default(),
+            bus_links: Gauge::default(),
             password_hashes: Counter::default(),
         };
         let mut registry = Registry::with_prefix("sneaker_drop");
@@ -124,6 +130,12 @@ impl Default for Metrics {
             "Updates of subscriptions worked out; the others were told the same bytes",
             metrics.updates_executed.clone(),
         );
+        registry.register(
+            "bus_hints",
+            "Messages sent to other servers, and hints heard from them and from itself",
+            metrics.bus_hints.clone(),
+        );
+        registry.register("bus_links", "1 while other servers can be told", metrics.bus_links.clone());
         registry.register("password_hashes", "Passwords hashed", metrics.password_hashes.clone());
         *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
         Self(Arc::new(metrics))

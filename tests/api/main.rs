@@ -8,6 +8,7 @@ mod harness;
 
 mod accounts;
 mod audit;
+mod bus;
 mod drops;
 mod expiry;
 mod feed;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sneaker_drop::{
     accounts::Lifetimes,
     app::App,
+    bus::{Bus, InProcess, Transport},
     config::{DatabaseConfig, Limits, TokenSecrets},
     db::Database,
     drops::{Money, NewDrop, NewSize},
@@ -88,18 +89,18 @@ impl TestApp {
     }
 
     async fn start_with(database: &str, background: bool) -> Self {
-        Self::start_over(&cluster().await.url(database), database, background).await
+        Self::start_over(&cluster().await.url(database), database, InProcess::default(), background).await
     }
 
     /// A server that reaches its database by `url`.
-    async fn start_over(url: &str, database: &str, background: bool) -> Self {
+    async fn start_over(url: &str, database: &str, transport: impl Transport, background: bool) -> Self {
         let metrics = Metrics::default();
         let settings = DatabaseConfig { url: Some(url.into()), direct_url: None, pool_size: 8 };
         let db = Database::new(&settings, &metrics).unwrap();
         let secrets = TokenSecrets { access: ACCESS_SECRET.into(), refresh: REFRESH_SECRET.into() };
         let lifetimes = Lifetimes { access: Duration::from_secs(900), refresh: Duration::from_secs(86_400) };
         let limits = Limits { streams_per_address: STREAMS, ..Limits::default() };
-        let app = App::new(db, &secrets, lifetimes, &limits, metrics);
+        let app = App::new(db, &secrets, lifetimes, &limits, Bus::over(transport, &metrics), metrics);
         let listener = sneaker_drop::http::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let settings = HttpSettings {
@@ -124,6 +125,11 @@ impl TestApp {
         Self::start(&self.database).await
     }
 
+    /// Another server on the same database, on this bus.
+    pub async fn second_on(&self, transport: impl Transport) -> Self {
+        Self::start_over(&cluster().await.url(&self.database), &self.database, transport, true).await
+    }
+
     /// The same, with nothing running beside the requests.
     pub async fn still_second(&self) -> Self {
         Self::start_with(&self.database, false).await
@@ -131,7 +137,8 @@ impl TestApp {
 
     /// Another server on the same database, behind a network that fails as it is told.
     pub async fn still_second_behind(&self, proxy: &Proxy) -> Self {
-        Self::start_over(&proxy.url("sneaker_drop", &self.database), &self.database, false).await
+        let url = proxy.url("sneaker_drop", &self.database);
+        Self::start_over(&url, &self.database, InProcess::default(), false).await
     }
 
     /// A network between a server and the tests' PostgreSQL.

@@ -1,0 +1,59 @@
+//! Over NATS, for many servers: PostgreSQL has other work then.
+
+use async_nats::{Client, Subscriber};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{Link, LinkError, Transport};
+
+/// What servers of one drop site share. Those of another that use the same NATS are told apart by an account of
+/// their own, as NATS has them.
+const SUBJECT: &str = "sneaker-drop.hints";
+
+/// By a URL such as `nats://user:password@host:4222`, or `tls://..`.
+pub struct Nats(SecretString);
+
+impl Nats {
+    /// Over the NATS server at `url`.
+    pub fn new(url: &SecretString) -> Self {
+        Self(url.clone())
+    }
+}
+
+impl Transport for Nats {
+    fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Link>, LinkError>> {
+        async {
+            let client = async_nats::connect(self.0.expose_secret()).await.map_err(broken)?;
+            let heard = client.subscribe(SUBJECT).await.map_err(broken)?;
+            // The server knows of the subscription before this server counts as listening.
+            client.flush().await.map_err(broken)?;
+            Ok(Box::new(Subscribed { client, heard }) as Box<dyn Link>)
+        }
+        .boxed()
+    }
+}
+
+/// The client makes its connection anew by itself; meanwhile nothing is heard.
+struct Subscribed {
+    client: Client,
+    heard: Subscriber,
+}
+
+impl Link for Subscribed {
+    fn send(&mut self, text: String) -> BoxFuture<'_, Result<(), LinkError>> {
+        async move { self.client.publish(SUBJECT, text.into()).await.map_err(broken) }.boxed()
+    }
+
+    fn receive(&mut self) -> BoxFuture<'_, Result<String, LinkError>> {
+        async {
+            let heard = self.heard.next().await;
+            let heard = heard.ok_or_else(|| LinkError::Broken("the client was closed".to_owned()))?;
+            Ok(String::from_utf8_lossy(&heard.payload).into_owned())
+        }
+        .boxed()
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> LinkError {
+    LinkError::Broken(format!("NATS: {error}"))
+}
