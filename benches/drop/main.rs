@@ -13,6 +13,8 @@ mod pgbench;
 mod report;
 mod rows;
 mod server;
+#[path = "../../tests/support/token.rs"]
+mod token;
 mod watchers;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -3,9 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use secrecy::ExposeSecret as _;
-use serde_json::json;
 use sneaker_drop::{
     config::DatabaseConfig,
     db::{
@@ -19,6 +17,8 @@ use sneaker_drop::{
 };
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use uuid::Uuid;
+
+use crate::token::access_token;
 
 const ACCESS: &str = "bench-access-secret-0123456789abcdef";
 const REFRESH: &str = "bench-refresh-secret-0123456789abcde";
@@ -174,12 +174,5 @@ pub fn token() -> String {
 }
 
 pub fn token_of(person: Uuid) -> String {
-    let now = chrono::Utc::now().timestamp();
-    let mut header = Header::new(Algorithm::HS256);
-    header.typ = Some("at+jwt".to_owned());
-    let claims = json!({
-        "iss": "sneaker-drop", "aud": "sneaker-drop/api", "sub": person, "sid": Uuid::now_v7(),
-        "jti": Uuid::now_v7(), "iat": now, "exp": now + 3_600,
-    });
-    jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(ACCESS.as_bytes())).unwrap()
+    access_token(person, ACCESS)
 }

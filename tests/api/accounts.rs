@@ -4,7 +4,10 @@ use chrono::Utc;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{ACCESS_SECRET, REFRESH_SECRET, TestApp, at_once, codes, drive, drive_still, sign};
+use crate::{
+    harness::{ACCESS_SECRET, REFRESH_SECRET, TestApp, at_once, codes, drive, drive_still},
+    token::sign,
+};
 
 const SESSION: &str = "session { accessToken accessTokenExpiresAt refreshToken refreshTokenExpiresAt
     viewer { email role user { username } } } userErrors { code field }";

@@ -31,3 +31,5 @@ mod round_trips;
 mod schema;
 mod socket;
 mod streams;
+#[path = "../support/token.rs"]
+mod token;

@@ -118,6 +118,7 @@ impl Proxy {
         self.orders.cut_after.store(bytes, Ordering::Relaxed);
     }
 
+    #[allow(dead_code, reason = "one of the two test programs counts")]
     /// Times that a server spoke after PostgreSQL had: with one connection, the round trips.
     pub fn turns(&self) -> usize {
         self.orders.turns.load(Ordering::Relaxed)

@@ -5,10 +5,8 @@ mod socket;
 
 use std::{net::SocketAddr, time::Duration};
 
-use chrono::Utc;
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _};
 use futures_util::future::join_all;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sneaker_drop::{
@@ -27,9 +25,8 @@ use tokio::{
     sync::oneshot,
     task::{JoinHandle, JoinSet},
 };
-use uuid::Uuid;
 
-use crate::proxy::Proxy;
+use crate::{proxy::Proxy, token};
 
 pub use cluster::cluster;
 pub use socket::Socket;
@@ -374,17 +371,7 @@ pub fn global(drop: DropId) -> String {
 
 /// A good access token of a session of its own.
 pub fn access_token(user: UserId) -> String {
-    let now = Utc::now().timestamp();
-    let claims = json!({
-        "iss": "sneaker-drop", "aud": "sneaker-drop/api", "sub": user.0, "sid": Uuid::now_v7(), "jti": "test",
-        "iat": now, "exp": now + 900,
-    });
-    sign("at+jwt", &claims, ACCESS_SECRET)
-}
-
-pub fn sign(kind: &str, claims: &Value, secret: &str) -> String {
-    let header = Header { typ: Some(kind.to_owned()), ..Header::new(Algorithm::HS256) };
-    jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+    token::access_token(user.0, ACCESS_SECRET)
 }
 
 /// The codes of a payload's user errors.

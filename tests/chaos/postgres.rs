@@ -1,0 +1,95 @@
+//! A PostgreSQL that is crashed, frozen and started again.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use secrecy::ExposeSecret as _;
+use sneaker_drop::db::{
+    self,
+    private::{PrivatePostgres, Role},
+};
+use uuid::Uuid;
+
+pub struct Postgres {
+    pub dir: PathBuf,
+    /// One for each start; the last to leave stops it.
+    started: Vec<PrivatePostgres>,
+}
+
+impl Postgres {
+    pub async fn start() -> Self {
+        let dir = PathBuf::from(format!("/tmp/sneaker-drop-chaos-{}", Uuid::now_v7().simple()));
+        let mut postgres = Self { dir, started: Vec::new() };
+        postgres.start_again().await;
+        postgres.started[0].ensure_database().await.unwrap();
+        postgres
+    }
+
+    pub async fn start_again(&mut self) {
+        let dir = self.dir.clone();
+        let started = tokio::task::spawn_blocking(move || PrivatePostgres::join(&dir, Role::Command));
+        self.started.push(started.await.unwrap().unwrap());
+    }
+
+    pub fn socket_dir(&self) -> PathBuf {
+        let url = url::Url::parse(self.started[0].url().expose_secret()).unwrap();
+        url.query_pairs().find(|(name, _)| name == "host").unwrap().1.into_owned().into()
+    }
+
+    /// Straight to it, past every proxy.
+    pub fn url(&self, database: &str) -> String {
+        self.started[0].url().expose_secret().replace("///sneaker_drop", &format!("///{database}"))
+    }
+
+    pub async fn connection(&self, database: &str) -> Option<AsyncPgConnection> {
+        AsyncPgConnection::establish(&self.url(database)).await.ok()
+    }
+
+    /// A database of its own, with this version's schema where `is_migrated`.
+    pub async fn create(&self, database: &str, is_migrated: bool) {
+        let mut connection = self.connection("postgres").await.unwrap();
+        let create = format!("CREATE DATABASE {database}");
+        diesel::sql_query(create).execute(&mut connection).await.unwrap();
+        if is_migrated {
+            db::migrate(&self.url(database).into()).await.unwrap();
+        }
+    }
+
+    /// Every process at once, without a word to anyone; what is in memory and not in the log is lost.
+    pub async fn crash(&self) {
+        let postmaster = self.postmaster();
+        kill(postmaster, Signal::SIGQUIT).unwrap();
+        while kill(postmaster, None).is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Stops all of its processes, or lets them go on. They hold their locks and their connections meanwhile.
+    pub fn freeze(&self, signal: Signal) {
+        let postmaster = self.postmaster();
+        let children = format!("/proc/{postmaster}/task/{postmaster}/children");
+        for child in fs::read_to_string(children).unwrap().split_whitespace() {
+            kill(Pid::from_raw(child.parse().unwrap()), signal).ok();
+        }
+        kill(postmaster, signal).unwrap();
+    }
+
+    fn postmaster(&self) -> Pid {
+        let data = self.socket_dir().join("data/postmaster.pid");
+        let text = fs::read_to_string(&data).unwrap();
+        Pid::from_raw(text.lines().next().unwrap().trim().parse().unwrap())
+    }
+
+    pub async fn stop(self) {
+        let Self { dir, started } = self;
+        tokio::task::spawn_blocking(move || started.into_iter().try_for_each(PrivatePostgres::leave))
+            .await
+            .unwrap()
+            .unwrap();
+        fs::remove_dir_all(dir).ok();
+    }
+}

@@ -1,0 +1,107 @@
+//! Servers as processes of their own, to be killed.
+
+use std::{
+    fs::File,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+pub const ACCESS: &str = "chaos-access-secret-0123456789abcdef";
+const REFRESH: &str = "chaos-refresh-secret-0123456789abcde";
+/// Far longer than a start may take; a start that takes longer is a finding.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+pub struct Server {
+    child: tokio::process::Child,
+    url: String,
+    pub port: u16,
+    log: std::path::PathBuf,
+}
+
+impl Server {
+    /// On a port that is free now and stays this server's when it is started again.
+    pub async fn start(database_url: &str, log: std::path::PathBuf) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server =
+            Self { child: spawn(database_url, port, &log), url: database_url.to_owned(), port, log };
+        server.ready().await;
+        server
+    }
+
+    /// Without waiting for it.
+    pub fn begin(database_url: &str, log: std::path::PathBuf) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { child: spawn(database_url, port, &log), url: database_url.to_owned(), port, log }
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().unwrap().try_into().unwrap())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits until it is ready to serve; returns how long that took.
+    pub async fn ready(&mut self) -> Duration {
+        let began = Instant::now();
+        let url = format!("http://{}/readyz", self.address());
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
+        loop {
+            if client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                return began.elapsed();
+            }
+            let ended = self.child.try_wait().unwrap();
+            let log = || std::fs::read_to_string(&self.log).unwrap_or_default();
+            assert!(ended.is_none(), "a server ended by itself: {ended:?}\n{}", log());
+            assert!(began.elapsed() < READY_WITHIN, "a server does not get ready:\n{}", log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Without a word.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    pub fn start_again(&mut self) {
+        self.child = spawn(&self.url, self.port, &self.log);
+    }
+
+    /// As an operator stops it; returns how long that took.
+    pub async fn stop(&mut self) -> Duration {
+        let began = Instant::now();
+        self.signal(Signal::SIGTERM);
+        self.child.wait().await.unwrap();
+        began.elapsed()
+    }
+}
+
+fn spawn(database_url: &str, port: u16, log: &std::path::Path) -> tokio::process::Child {
+    let log = File::options().create(true).append(true).open(log).unwrap();
+    tokio::process::Command::new(env!("CARGO_BIN_EXE_sneaker-drop"))
+        .env_clear()
+        .current_dir(std::env::temp_dir())
+        .envs([
+            ("DATABASE_URL", database_url),
+            ("PORT", &port.to_string()),
+            ("LOG_FORMAT", "json"),
+            ("JWT_ACCESS_SECRET", ACCESS),
+            ("JWT_REFRESH_SECRET", REFRESH),
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
