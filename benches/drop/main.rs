@@ -15,6 +15,8 @@ mod rows;
 mod server;
 #[path = "../../tests/support/token.rs"]
 mod token;
+#[path = "../../tests/support/watchdog.rs"]
+mod watchdog;
 mod watchers;
 
 use std::{path::PathBuf, process::ExitCode};

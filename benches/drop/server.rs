@@ -1,6 +1,11 @@
 //! The program as it ships, on a PostgreSQL of the benchmark's own.
 
-use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Stdio},
+    time::Duration,
+};
 
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _};
 use secrecy::ExposeSecret as _;
@@ -18,7 +23,7 @@ use sneaker_drop::{
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use uuid::Uuid;
 
-use crate::token::access_token;
+use crate::{token::access_token, watchdog};
 
 const ACCESS: &str = "bench-access-secret-0123456789abcdef";
 const REFRESH: &str = "bench-refresh-secret-0123456789abcde";
@@ -26,6 +31,7 @@ const REFRESH: &str = "bench-refresh-secret-0123456789abcde";
 pub struct Postgres {
     private: PrivatePostgres,
     dir: PathBuf,
+    _watchdog: Child,
 }
 
 impl Postgres {
@@ -35,7 +41,7 @@ impl Postgres {
         let private = tokio::task::spawn_blocking(move || PrivatePostgres::join(&at, Role::Command));
         let private = private.await.unwrap().unwrap();
         private.ensure_database().await.unwrap();
-        Self { private, dir }
+        Self { private, _watchdog: watchdog::watch(&dir), dir }
     }
 
     pub fn url(&self, database: &str) -> String {
@@ -52,7 +58,7 @@ impl Postgres {
     }
 
     pub async fn stop(self) {
-        let Self { private, dir } = self;
+        let Self { private, dir, _watchdog } = self;
         tokio::task::spawn_blocking(move || private.leave()).await.unwrap().unwrap();
         std::fs::remove_dir_all(dir).ok();
     }

@@ -33,3 +33,5 @@ mod socket;
 mod streams;
 #[path = "../support/token.rs"]
 mod token;
+#[path = "../support/watchdog.rs"]
+mod watchdog;

@@ -17,6 +17,8 @@ mod scenarios;
 mod servers;
 #[path = "../support/token.rs"]
 mod token;
+#[path = "../support/watchdog.rs"]
+mod watchdog;
 
 use std::process::ExitCode;
 
@@ -25,18 +27,19 @@ use scenarios::Scale;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // What `cargo test` passes on to choose tests chooses none of these.
-    let (long, only): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|argument| argument == "--long");
-    let seed = std::env::var("CHAOS_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| uuid::Uuid::now_v7().as_u64_pair().1);
-    let scale = if long.is_empty() { Scale::quick() } else { Scale::long() };
-    if only.iter().any(|argument| argument == "--list") {
+    let has = |name: &str| arguments.iter().any(|argument| argument == name);
+    // `cargo test` asks what there is to choose from, and passes on what chooses tests: here it chooses none.
+    if has("--list") {
         return ExitCode::SUCCESS;
     }
-    let only: Vec<String> = only.into_iter().filter(|argument| !argument.starts_with("--")).collect();
+    let seed = std::env::var("CHAOS_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| uuid::Uuid::now_v7().as_u64_pair().1);
+    let (is_long, to_the_first) = (has("--long"), has("--to-the-first"));
+    let scale = if is_long { Scale::long() } else { Scale::quick() };
+    let only: Vec<String> = arguments.into_iter().filter(|argument| !argument.starts_with("--")).collect();
     sneaker_drop::http::raise_open_file_limit();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let mut report = Report::new(seed, !long.is_empty());
-    runtime.block_on(scenarios::run(&scale, &only, seed, &mut report));
+    let mut report = Report::new(seed, is_long && only.is_empty());
+    runtime.block_on(scenarios::run(&scale, &only, to_the_first, seed, &mut report));
     report.finish()
 }

@@ -1,6 +1,6 @@
 //! A PostgreSQL that is crashed, frozen and started again.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, process::Child, time::Duration};
 
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _};
 use nix::{
@@ -14,16 +14,19 @@ use sneaker_drop::db::{
 };
 use uuid::Uuid;
 
+use crate::watchdog;
+
 pub struct Postgres {
     pub dir: PathBuf,
     /// One for each start; the last to leave stops it.
     started: Vec<PrivatePostgres>,
+    _watchdog: Child,
 }
 
 impl Postgres {
     pub async fn start() -> Self {
         let dir = PathBuf::from(format!("/tmp/sneaker-drop-chaos-{}", Uuid::now_v7().simple()));
-        let mut postgres = Self { dir, started: Vec::new() };
+        let mut postgres = Self { _watchdog: watchdog::watch(&dir), dir, started: Vec::new() };
         postgres.start_again().await;
         postgres.started[0].ensure_database().await.unwrap();
         postgres
@@ -85,7 +88,7 @@ impl Postgres {
     }
 
     pub async fn stop(self) {
-        let Self { dir, started } = self;
+        let Self { dir, started, _watchdog } = self;
         tokio::task::spawn_blocking(move || started.into_iter().try_for_each(PrivatePostgres::leave))
             .await
             .unwrap()

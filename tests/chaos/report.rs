@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs, process::ExitCode, time::Duration};
 
 pub struct Report {
     seed: u64,
-    /// Whether times are held to their bounds: not in a debug build beside other work.
+    /// Whether times are held to their bounds, and the results written down: not in a debug build beside other work.
     is_strict: bool,
     rows: Vec<Row>,
 }
@@ -61,6 +61,11 @@ impl Report {
             );
         }
         self.rows.push(row);
+    }
+
+    /// Whether something happened that must not; times do not count.
+    pub fn has_failed(&self) -> bool {
+        self.rows.iter().any(|row| !row.wrong.is_empty())
     }
 
     pub fn finish(self) -> ExitCode {

@@ -58,38 +58,29 @@ impl Scale {
     }
 }
 
-pub async fn run(scale: &Scale, only: &[String], seed: u64, report: &mut Report) {
+/// In this order.
+const SCENARIOS: [&str; 10] =
+    ["crowd", "race", "hints", "hang_ups", "kill", "storm", "stop", "eight", "crash", "freeze"];
+
+/// Runs those that are named, or all; `to_the_first` that fails, or to the end.
+pub async fn run(scale: &Scale, only: &[String], to_the_first: bool, seed: u64, report: &mut Report) {
     let mut postgres = Postgres::start().await;
-    let wants = |name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
-    if wants("crowd") {
-        crowd(&postgres, scale, seed, report).await;
-    }
-    if wants("race") {
-        race(&postgres, scale, seed, report).await;
-    }
-    if wants("hints") {
-        hints(&postgres, scale, report).await;
-    }
-    if wants("hang_ups") {
-        hang_ups(&postgres, scale, seed, report).await;
-    }
-    if wants("kill") {
-        kill(&postgres, scale, seed, report).await;
-    }
-    if wants("storm") {
-        storm(&postgres, scale, seed, report).await;
-    }
-    if wants("stop") {
-        stop(&postgres, scale, seed, report).await;
-    }
-    if wants("eight") {
-        eight(&postgres, report).await;
-    }
-    if wants("crash") {
-        crash(&mut postgres, scale, seed, report).await;
-    }
-    if wants("freeze") {
-        freeze(&postgres, scale, seed, report).await;
+    for name in SCENARIOS.into_iter().filter(|name| only.is_empty() || only.iter().any(|it| it == name)) {
+        match name {
+            "crowd" => crowd(&postgres, scale, seed, report).await,
+            "race" => race(&postgres, scale, seed, report).await,
+            "hints" => hints(&postgres, scale, report).await,
+            "hang_ups" => hang_ups(&postgres, scale, seed, report).await,
+            "kill" => kill(&postgres, scale, seed, report).await,
+            "storm" => storm(&postgres, scale, seed, report).await,
+            "stop" => stop(&postgres, scale, seed, report).await,
+            "eight" => eight(&postgres, report).await,
+            "crash" => crash(&mut postgres, scale, seed, report).await,
+            _ => freeze(&postgres, scale, seed, report).await,
+        }
+        if to_the_first && report.has_failed() {
+            break;
+        }
     }
     postgres.stop().await;
 }

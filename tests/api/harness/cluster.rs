@@ -1,9 +1,6 @@
 //! One throw-away PostgreSQL for all tests, started and found like the product's private one.
 
-use std::{
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-};
+use std::{path::PathBuf, process::Child};
 
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _};
 use secrecy::ExposeSecret as _;
@@ -14,13 +11,14 @@ use sneaker_drop::db::{
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use crate::watchdog;
+
 const TEMPLATE: &str = "template_migrated";
 
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 
 pub struct Cluster {
     postgres: PrivatePostgres,
-    /// Reads from a pipe that closes when this process ends, however it ends; then stops PostgreSQL.
     _watchdog: Child,
 }
 
@@ -40,17 +38,7 @@ impl Cluster {
                 .unwrap()
                 .unwrap()
         };
-        // Once this process is gone no other uses it: whoever joins and leaves next stops it.
-        let watchdog = Command::new("/bin/sh")
-            .args(["-c", "read _; \"$0\" migrate >/dev/null 2>&1; rm -rf \"$DATA_DIR\""])
-            .arg(env!("CARGO_BIN_EXE_sneaker-drop"))
-            .env("DATA_DIR", &dir)
-            .env_remove("DATABASE_URL")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let watchdog = watchdog::watch(&dir);
         postgres.ensure_database().await.unwrap();
         let cluster = Self { postgres, _watchdog: watchdog };
         cluster.run(&format!("CREATE DATABASE {TEMPLATE}")).await;
