@@ -11,10 +11,9 @@ use crate::{
     bus::{self, Bus},
     config::{BusConfig, Config, DatabaseConfig, TokenSecrets},
     db::{
-        self, Connector, Database,
+        self, Database,
         private::{PrivatePostgres, Role as PrivateRole},
     },
-    stock::audit,
     telemetry::Metrics,
 };
 
@@ -88,7 +87,7 @@ fn lifetimes(config: &Config) -> Lifetimes {
 }
 
 /// Runs a command on the database and leaves it, whatever came of the command.
-async fn with_database<T>(
+pub(super) async fn with_database<T>(
     config: &Config,
     command: impl AsyncFnOnce(&Reached) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
@@ -136,28 +135,6 @@ pub(super) async fn set_role(config: &Config, email: &str, role: Role) -> Result
         Ok(ExitCode::SUCCESS)
     })
     .await
-}
-
-pub(super) async fn audit(config: &Config, json: bool) -> Result<ExitCode, Failure> {
-    let findings = with_database(config, async |reached| {
-        let url = reached.settings.url.as_ref().ok_or("no database is set")?;
-        let mut connection = Connector::new(url)?.connect().await?;
-        Ok(audit::audit(&mut connection).await?)
-    })
-    .await?;
-    if json {
-        let report = serde_json::json!({ "ok": findings.is_empty(), "rules": audit::RULE_COUNT, "findings": findings });
-        println!("{report}");
-    } else if findings.is_empty() {
-        println!("The stock law holds: {} rules, nothing off.", audit::RULE_COUNT);
-    } else {
-        for finding in &findings {
-            let size = finding.size.as_deref().unwrap_or("-");
-            println!("{}: drop {} size {size}: {}", finding.rule, finding.drop_id, finding.detail);
-        }
-        println!("The stock law is broken: {} findings.", findings.len());
-    }
-    Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// For a command that needs the services and hands out no token: the settings may lack the secrets.

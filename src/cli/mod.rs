@@ -1,5 +1,6 @@
 //! The commands of the program.
 
+mod audit;
 mod database;
 mod demo;
 mod serve;
@@ -52,9 +53,12 @@ enum Command {
     Admin(AdminCommand),
     /// Check the stock law and the ledger on a live database
     Audit {
-        /// One JSON object instead of text
+        /// One JSON object instead of text; with --watch one a line
         #[arg(long)]
         json: bool,
+        /// Look each second and print a line, until the law is broken (exit status 1) or Ctrl-C is pressed
+        #[arg(long)]
+        watch: bool,
     },
 }
 
@@ -113,7 +117,7 @@ async fn run(command: Command, config: &Config) -> Result<ExitCode, Failure> {
         Command::Admin(AdminCommand::Revoke { email }) => {
             database::set_role(config, &email, Role::Buyer).await
         }
-        Command::Audit { json } => database::audit(config, json).await,
+        Command::Audit { json, watch } => audit::audit(config, json, watch).await,
         Command::Schema => Ok(ExitCode::SUCCESS),
     }
 }

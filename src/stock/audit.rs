@@ -4,7 +4,7 @@
 
 use diesel::{
     QueryableByName,
-    sql_types::{Nullable, Text, Uuid as SqlUuid},
+    sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use serde::Serialize;
@@ -130,6 +130,36 @@ const RULES: &[(&str, &str)] = &[
 
 /// How many rules are checked.
 pub const RULE_COUNT: usize = RULES.len();
+
+/// How the stock stands, over all drops that are open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, QueryableByName)]
+pub struct Totals {
+    /// Open drops.
+    #[diesel(sql_type = BigInt)]
+    pub drops: i64,
+    /// Pairs that can be had.
+    #[diesel(sql_type = BigInt)]
+    pub available: i64,
+    /// Pairs that are held.
+    #[diesel(sql_type = BigInt)]
+    pub held: i64,
+    /// Pairs that are sold.
+    #[diesel(sql_type = BigInt)]
+    pub sold: i64,
+}
+
+/// How the stock stands.
+///
+/// # Errors
+/// The database.
+pub async fn totals(connection: &mut AsyncPgConnection) -> Result<Totals, DbError> {
+    let select = "SELECT count(DISTINCT d.id) AS drops, coalesce(sum(available), 0)::bigint AS available,
+                         coalesce(sum(held), 0)::bigint AS held, coalesce(sum(sold), 0)::bigint AS sold
+                  FROM drops AS d JOIN drop_sizes AS s ON s.drop_id = d.id
+                  WHERE cancelled_at IS NULL AND starts_at <= clock_timestamp()
+                    AND (ends_at IS NULL OR ends_at > clock_timestamp())";
+    Ok(diesel::sql_query(select).get_result(connection).await?)
+}
 
 /// Checks every rule on one snapshot. Nothing found: all is well.
 ///

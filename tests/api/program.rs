@@ -173,6 +173,40 @@ async fn an_operator_migrates_seeds_grants_and_audits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_audit_that_watches_ends_when_the_law_is_broken_or_nobody_reads() {
+    let database = cluster().await.create_database().await;
+    let url = database_url(&database).await;
+    let settings = [("DATABASE_URL", url.as_str())];
+    assert!(run(&["seed"], &settings).await.0.status.success());
+    let mut watch = program(&["audit", "--watch"], &settings).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().unwrap();
+    assert!(line.contains("the stock law holds  2 drops open: "), "{line}");
+    let mut connection = AsyncPgConnection::establish(&url).await.unwrap();
+    let fault = "UPDATE drop_sizes SET available = available - 1, held = held + 1 WHERE size = 'US 9'";
+    connection.batch_execute(fault).await.unwrap();
+    let mut said = Vec::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        said.push(line);
+    }
+    let said = said.join("\n");
+    assert!(said.contains("the stock law is broken") && said.contains("counters = rows"), "{said}");
+    assert_eq!(watch.wait().await.unwrap().code(), Some(1));
+
+    let undo = "UPDATE drop_sizes SET available = available + 1, held = held - 1 WHERE size = 'US 9'";
+    connection.batch_execute(undo).await.unwrap();
+    let mut watch =
+        program(&["audit", "--watch", "--json"], &settings).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let line: Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+    assert_eq!((&line["ok"], &line["totals"]["drops"]), (&json!(true), &json!(2)), "{line}");
+    drop(lines);
+    assert_eq!(watch.wait().await.unwrap().code(), Some(0));
+    drop(connection);
+    cluster().await.drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_told_to_end_and_ends() {
     drive(async |app| {
         let url = database_url(&app.database).await;

@@ -1,0 +1,113 @@
+//! The audit of a live database, once or all the time.
+
+use std::{
+    io::Write as _,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use chrono::Utc;
+use diesel_async::AsyncPgConnection;
+use serde_json::json;
+use tokio::time::MissedTickBehavior;
+
+use super::{Failure, database::with_database};
+use crate::{
+    config::Config,
+    db::Connector,
+    stock::audit::{self, Finding, Totals},
+};
+
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
+/// Looks once, or each second until the law is broken.
+pub(super) async fn audit(config: &Config, json: bool, watch: bool) -> Result<ExitCode, Failure> {
+    with_database(config, async |reached| {
+        let connector = Connector::new(reached.settings.url.as_ref().ok_or("no database is set")?)?;
+        if watch {
+            return watch_law(&connector, json).await;
+        }
+        let findings = audit::audit(&mut connector.connect().await?).await?;
+        match (json, findings.is_empty()) {
+            (true, ok) => {
+                println!("{}", json!({ "ok": ok, "rules": audit::RULE_COUNT, "findings": findings }));
+            }
+            (false, true) => println!("The stock law holds: {} rules, nothing off.", audit::RULE_COUNT),
+            (false, false) => print!("{}", in_words(&findings)),
+        }
+        Ok(status(&findings))
+    })
+    .await
+}
+
+fn status(findings: &[Finding]) -> ExitCode {
+    if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn in_words(findings: &[Finding]) -> String {
+    let line = |Finding { rule, drop_id, size, detail }: &Finding| {
+        format!("{rule}: drop {drop_id} size {}: {detail}\n", size.as_deref().unwrap_or("-"))
+    };
+    let lines: String = findings.iter().map(line).collect();
+    format!("{lines}The stock law is broken: {} findings.\n", findings.len())
+}
+
+/// Until the law is broken, Ctrl-C is pressed, or nobody reads any more. A database that cannot be asked is told and
+/// asked again: during a drop that is no reason to stop watching.
+async fn watch_law(connector: &Connector, json: bool) -> Result<ExitCode, Failure> {
+    let mut looks = tokio::time::interval(BETWEEN_LOOKS);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut connection = None;
+    loop {
+        tokio::select! {
+            _ = looks.tick() => {}
+            stopped = tokio::signal::ctrl_c() => {
+                stopped?;
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        let began = Instant::now();
+        let looked = look(connector, &mut connection).await;
+        let (time, took) = (Utc::now().format("%H:%M:%S"), began.elapsed().as_millis());
+        let line = match &looked {
+            Err(error) if json => {
+                format!("{}\n", json!({ "time": time.to_string(), "error": error.to_string() }))
+            }
+            Err(error) => format!("{time}  cannot be asked: {error}\n"),
+            Ok((findings, totals)) if json => {
+                let line = json!({ "time": time.to_string(), "ok": findings.is_empty(), "totals": totals,
+                                   "milliseconds": took, "findings": findings });
+                format!("{line}\n")
+            }
+            Ok((findings, Totals { drops, available, held, sold })) => {
+                let (law, words) = match findings.is_empty() {
+                    true => ("holds", String::new()),
+                    false => ("is broken", in_words(findings)),
+                };
+                format!(
+                    "{time}  the stock law {law}  {drops} drops open: {available} available, {held} held, {sold} sold  \
+                     ({took} ms)\n{words}"
+                )
+            }
+        };
+        if std::io::stdout().write_all(line.as_bytes()).is_err() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        match looked {
+            Err(_) => connection = None,
+            Ok((findings, _)) if !findings.is_empty() => return Ok(status(&findings)),
+            Ok(_) => {}
+        }
+    }
+}
+
+async fn look(
+    connector: &Connector,
+    connection: &mut Option<AsyncPgConnection>,
+) -> Result<(Vec<Finding>, Totals), Failure> {
+    let open = match connection {
+        Some(open) => open,
+        None => connection.insert(connector.connect().await?),
+    };
+    Ok((audit::audit(open).await?, audit::totals(open).await?))
+}
