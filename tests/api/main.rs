@@ -31,6 +31,7 @@ mod round_trips;
 mod schema;
 mod socket;
 mod streams;
+mod tls;
 #[path = "../support/token.rs"]
 mod token;
 #[path = "../support/watchdog.rs"]
