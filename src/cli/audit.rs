@@ -11,7 +11,7 @@ use diesel_async::AsyncPgConnection;
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
-use super::{Failure, database::with_database};
+use super::{Failure, database::with_database, serve::shutdown_signal};
 use crate::{
     config::Config,
     db::Connector,
@@ -58,13 +58,11 @@ async fn watch_law(connector: &Connector, json: bool) -> Result<ExitCode, Failur
     let mut looks = tokio::time::interval(BETWEEN_LOOKS);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut connection = None;
+    let mut shutdown = std::pin::pin!(shutdown_signal()?);
     loop {
         tokio::select! {
             _ = looks.tick() => {}
-            stopped = tokio::signal::ctrl_c() => {
-                stopped?;
-                return Ok(ExitCode::SUCCESS);
-            }
+            () = &mut shutdown => return Ok(ExitCode::SUCCESS),
         }
         let began = Instant::now();
         let looked = look(connector, &mut connection).await;

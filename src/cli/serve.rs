@@ -77,7 +77,7 @@ async fn on_database(
 }
 
 /// Ends when Ctrl-C is pressed or the process is told to end. A second signal ends the process at once.
-fn shutdown_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+pub(super) fn shutdown_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {
