@@ -61,7 +61,7 @@ impl App {
         let drops = Drops::new(&db);
         let feed = Feed::new(&drops, &bus, &metrics);
         Self(Arc::new(Services {
-            accounts: Accounts::new(&db, secrets, lifetimes, &bus, &metrics),
+            accounts: Accounts::new(&db, secrets, lifetimes, limits, &bus, &metrics),
             stock: Stock::new(&db, &drops, &feed, &metrics, limits),
             drops,
             feed,

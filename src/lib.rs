@@ -1,13 +1,15 @@
 //! The backend of a limited sneaker release: a GraphQL API that never oversells, gives a lapsed hold back on
 //! time and tells every open page the stock as it changes.
 //!
-//! `ARCHITECTURE.md` has the map. Imports go down only: `ids`, `clock`, `config`, `telemetry`; `db`; `bus`;
+//! `ARCHITECTURE.md` has the map. Imports go down only: `ids`, `clock`, `client`, `config`,
+//! `rates`, `telemetry`; `db`; `bus`;
 //! `accounts`, `drops`; `feed`; `stock`; `app`; `graphql`; `http`; `cli`.
 
 pub mod accounts;
 pub mod app;
 pub mod bus;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod db;
@@ -16,5 +18,6 @@ pub mod feed;
 pub mod graphql;
 pub mod http;
 pub mod ids;
+pub mod rates;
 pub mod stock;
 pub mod telemetry;

@@ -1,5 +1,7 @@
 //! What accounts refuse, and what went wrong.
 
+use std::time::Duration;
+
 use crate::db::DbError;
 
 /// A request of accounts was refused with `R`, or failed.
@@ -11,6 +13,12 @@ pub enum AccountError<R> {
     /// More passwords to hash than processors can do in time.
     #[error("too many sign-ins at once")]
     Busy,
+    /// Too many tries from one place, or at one account.
+    #[error("too many tries")]
+    TooMany {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),

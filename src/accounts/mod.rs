@@ -4,6 +4,7 @@
 //! token names its session; whether that session still lives is answered from memory, so that a reserve pays no
 //! round trip for it.
 
+mod attempts;
 mod error;
 mod names;
 mod passwords;
@@ -23,8 +24,9 @@ use tokio::sync::Notify;
 
 use crate::{
     bus::Bus,
+    client::Client,
     clock::Timestamp,
-    config::TokenSecrets,
+    config::{Limits, TokenSecrets},
     db::{Database, DbError, retried},
     ids::{SessionId, UserId},
     telemetry::Metrics,
@@ -105,6 +107,7 @@ pub struct Accounts {
     ended: Arc<sessions::EndedSessions>,
     names: Arc<names::Names>,
     lifetimes: Lifetimes,
+    attempts: Arc<attempts::Attempts>,
     bus: Bus,
     /// Another server said that sessions have ended.
     hinted: Arc<Notify>,
@@ -116,6 +119,7 @@ impl Accounts {
         db: &Database,
         secrets: &TokenSecrets,
         lifetimes: Lifetimes,
+        limits: &Limits,
         bus: &Bus,
         metrics: &Metrics,
     ) -> Self {
@@ -126,6 +130,7 @@ impl Accounts {
             ended: Arc::default(),
             names: Arc::new(names::Names::new()),
             lifetimes,
+            attempts: Arc::new(attempts::Attempts::new(limits)),
             bus: bus.clone(),
             hinted: Arc::default(),
         }
@@ -140,8 +145,10 @@ impl Accounts {
         username: &str,
         email: &str,
         password: &str,
+        client: Client,
     ) -> Result<SessionTokens, AccountError<Vec<SignupRefusal>>> {
         let new = rules::check_signup(username, email, password).map_err(AccountError::Refused)?;
+        self.attempts.begin(client).map_err(|retry_after| AccountError::TooMany { retry_after })?;
         let hash = self.passwords.hash(new.password.clone()).await?;
         let user_id = UserId::new();
         let opening = self.opening_session();
@@ -168,20 +175,30 @@ impl Accounts {
     /// the time that it takes included.
     ///
     /// # Errors
-    /// The database, or more sign-ins than processors.
+    /// The database, more sign-ins than processors, or too many tries.
     pub async fn login(
         &self,
         email: &str,
         password: &str,
+        client: Client,
     ) -> Result<Option<SessionTokens>, AccountError<()>> {
         let email = rules::normal_email(email);
+        let attempt = self.attempts.begin_at(&email, client);
+        let attempt = attempt.map_err(|retry_after| AccountError::TooMany { retry_after })?;
         // The connection goes back before the slow part.
         let found =
             retried(|| self.db.run(async |connection| queries::find_credentials(connection, &email).await))
                 .await?;
         let (user_id, hash) = found.map_or((None, None), |(id, hash)| (Some(id), Some(hash)));
-        let right = self.passwords.verify(rules::normal_password(password), hash).await?;
+        let right = match self.passwords.verify(rules::normal_password(password), hash).await {
+            Ok(right) => right,
+            Err(error) => {
+                attempt.was_none();
+                return Err(error);
+            }
+        };
         let Some(user_id) = user_id.filter(|_| right) else { return Ok(None) };
+        attempt.was_right();
         let opening = self.opening_session();
         let times = self
             .db

@@ -1,11 +1,14 @@
 //! Demo data that looks like the real thing, made through the services like everything else.
 
+use std::net::Ipv4Addr;
+
 use chrono::{TimeDelta, Utc};
 
 use super::Failure;
 use crate::{
     accounts::{AccountError, Role},
     app::App,
+    client::Client,
     drops::{DropStatus, ListDrops, Money, NewDrop, NewSize},
     ids::{DropId, ReservationId, UserId},
     stock::Reserve,
@@ -50,11 +53,17 @@ pub(super) async fn seed(app: &App) -> Result<(), Failure> {
     Ok(())
 }
 
+fn here() -> Client {
+    Client::at(Ipv4Addr::LOCALHOST.into())
+}
+
 async fn ensure_person(app: &App, username: &str, email: &str) -> Result<UserId, Failure> {
-    if let Some(there) = app.accounts.login(email, PASSWORD).await.map_err(|error| error.to_string())? {
+    if let Some(there) =
+        app.accounts.login(email, PASSWORD, here()).await.map_err(|error| error.to_string())?
+    {
         return Ok(there.user_id);
     }
-    match app.accounts.signup(username, email, PASSWORD).await {
+    match app.accounts.signup(username, email, PASSWORD, here()).await {
         Ok(tokens) => Ok(tokens.user_id),
         Err(AccountError::Refused(refusals)) => {
             let why: Vec<String> = refusals.iter().map(ToString::to_string).collect();

@@ -73,6 +73,14 @@ limits! {
     batch: "STOCK_MAX_BATCH", 128 in 1..=1024, "reservations, purchases and cancellations of one drop in one transaction";
     /// A household, an office or a mobile operator's gateway has one address (or IPv6 network of 64 bits) for many.
     streams_per_address: "STREAMS_PER_ADDRESS", 1000 in 1..=1000000, "WebSockets and streams open from one address";
+    /// A school's network has one address too; a guesser has many.
+    signins_per_address: "SIGNINS_PER_ADDRESS", 60 in 1..=1000000, "sign-ins and sign-ups a minute from one address";
+    /// Whoever has signed in from an address before has as many there, whatever others do.
+    wrong_passwords: "WRONG_PASSWORDS", 10 in 1..=1000000, "wrong passwords for one account in ten minutes";
+    /// Somebody who clicks once a second for a minute.
+    reserves_per_buyer: "RESERVES_PER_BUYER", 60 in 1..=1000000, "calls of reserve a minute by one buyer";
+    /// Who reserves and gives back in turn keeps a pair from all others.
+    cancels_per_buyer: "CANCELS_PER_BUYER", 10 in 1..=1000000, "calls of cancelReservation a minute by one buyer";
 }
 
 impl Default for Limits {

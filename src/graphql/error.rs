@@ -73,7 +73,7 @@ impl ApiError {
             Self::ValidationFailed(why) => ("GRAPHQL_VALIDATION_FAILED", why.clone()),
             Self::LimitPassed { why, .. } => ("GRAPHQL_VALIDATION_FAILED", why.clone()),
             Self::RateLimited { .. } => {
-                ("RATE_LIMITED", "Too much at once from you: try again in a moment.".to_owned())
+                ("RATE_LIMITED", "Too much from you in too short a time: try again later.".to_owned())
             }
             // Apollo's link looks for this message where it finds no code.
             Self::PersistedQueryNotFound => {
@@ -144,6 +144,7 @@ impl From<StockError> for ApiError {
         match error {
             StockError::DropNotFound => Self::NotFound("There is no such drop."),
             StockError::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            StockError::TooOften { retry_after } => Self::RateLimited { retry_after },
             StockError::Unavailable => Self::Unavailable,
             StockError::Unexpected(cause) => Self::internal(cause),
         }
@@ -155,6 +156,7 @@ pub(super) fn account_fault<R>(error: AccountError<R>) -> Result<R, ApiError> {
     match error {
         AccountError::Refused(refusal) => Ok(refusal),
         AccountError::Busy => Err(ApiError::Overloaded { retry_after: Duration::from_secs(1) }),
+        AccountError::TooMany { retry_after } => Err(ApiError::RateLimited { retry_after }),
         AccountError::Db(error) => Err(error.into()),
     }
 }

@@ -38,6 +38,7 @@ pub use request::Credentials;
 
 use crate::{
     app::App,
+    client::Client,
     config::Limits,
     feed::{Feed, Generation},
 };
@@ -89,12 +90,18 @@ impl Shelf {
 }
 
 /// Executes a query or mutation. Its resolvers get the services, who calls, and loaders of their own.
-pub async fn execute(schema: &Schema, admitted: Admitted, app: &App, credentials: Credentials) -> Answer {
+pub async fn execute(
+    schema: &Schema,
+    admitted: Admitted,
+    app: &App,
+    credentials: Credentials,
+    client: Client,
+) -> Answer {
     // Before anything is read: what changes from here on makes the answer old.
     let generation = app.feed.generation();
     let (loads, goodness) = (rounds::Queue::default(), Goodness::default());
     let kind = admitted.kind;
-    let context = request::RequestContext::new(app, credentials, &loads, &goodness);
+    let context = request::RequestContext::new(app, credentials, &loads, &goodness).sent_by(client);
     let execution = rounds::finish(loads, schema.execute(admitted.request.data(context)).boxed());
     let patience = if kind == OperationType::Query { READ_WITHIN } else { WRITE_WITHIN };
     let response = match tokio::time::timeout(patience, execution).await {

@@ -10,6 +10,7 @@ use super::{error::ApiError, fan_out::Feeding, loaders::Loaders, rounds::Queue, 
 use crate::{
     accounts::{Caller, Person, Role},
     app::App,
+    client::Client,
     feed::{Feed, Shown},
 };
 
@@ -69,6 +70,8 @@ pub(super) struct RequestContext {
     app: App,
     pub(super) loaders: Loaders,
     credentials: Credentials,
+    /// `None` for an update of a subscription, which is executed for all who watch.
+    client: Option<Client>,
     goodness: Goodness,
     /// For a subscription.
     feeding: Option<Feeding>,
@@ -77,7 +80,26 @@ pub(super) struct RequestContext {
 impl RequestContext {
     pub(super) fn new(app: &App, credentials: Credentials, loads: &Queue, goodness: &Goodness) -> Self {
         let loaders = Loaders::new(app, loads, goodness);
-        Self { app: app.clone(), loaders, credentials, goodness: goodness.clone(), feeding: None }
+        Self {
+            app: app.clone(),
+            loaders,
+            credentials,
+            goodness: goodness.clone(),
+            client: None,
+            feeding: None,
+        }
+    }
+
+    pub(super) fn sent_by(self, client: Client) -> Self {
+        Self { client: Some(client), ..self }
+    }
+
+    /// Where a mutation came from.
+    pub(super) fn client(&self) -> Client {
+        match self.client {
+            Some(client) => client,
+            None => unreachable!("somebody sent this mutation"),
+        }
     }
 
     pub(super) fn fed_by(self, feeding: Feeding) -> Self {

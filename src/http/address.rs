@@ -2,47 +2,35 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
+use crate::client::Client;
+
 /// The other end of the connection on which a request came.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// The client of a request. An IPv6 network of 64 bits is one: whoever has an address there has all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Client(IpAddr);
-
-impl Client {
-    /// Who `address` belongs to.
-    fn at(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-            address => address,
-        })
-    }
-
-    /// Reads `X-Forwarded-For` from its end, where the nearest proxy has written, for as long as what it says was
-    /// written by a proxy that is trusted. Anybody may write there what they like before.
-    pub(super) fn of(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
-        let is_trusted =
-            |address: IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));
-        let lines = headers.get_all("x-forwarded-for").iter().rev();
-        let hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
-        let mut client = peer.0;
-        for hop in hops {
-            if !is_trusted(client) {
-                break;
-            }
-            let Ok(before) = hop.trim().parse() else { break };
-            client = before;
+/// The client of a request. Reads `X-Forwarded-For` from its end, where the nearest proxy has written, for as long as what
+/// it says was written by a proxy that is trusted. Anybody may write there what they like before.
+pub(super) fn client_of(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Client {
+    let is_trusted =
+        |address: IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));
+    let lines = headers.get_all("x-forwarded-for").iter().rev();
+    let hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
+    let mut client = peer.0;
+    for hop in hops {
+        if !is_trusted(client) {
+            break;
         }
-        Self::at(client)
+        let Ok(before) = hop.trim().parse() else { break };
+        client = before;
     }
+    Client::at(client)
 }
 
 /// Counts what each client holds open.
@@ -100,7 +88,7 @@ mod tests {
             headers.append("x-forwarded-for", line.parse().unwrap());
         }
         let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
-        Client::of(Peer(peer.parse().unwrap()), &headers, &trusted).0
+        client_of(Peer(peer.parse().unwrap()), &headers, &trusted).address()
     }
 
     #[test]

@@ -53,9 +53,15 @@ pub(super) fn malformed(status: StatusCode, media_type: MediaType, why: &str) ->
 
 /// A client that does too much at once, told so by the status whatever the media type, and when to come back.
 pub(super) fn turned_away(media_type: MediaType, error: &GraphqlResponse) -> Response {
-    let mut response = respond(StatusCode::TOO_MANY_REQUESTS, media_type, error, true);
-    response.headers_mut().insert(header::RETRY_AFTER, super::ROOM_AFTER.as_secs().into());
-    response
+    respond(StatusCode::TOO_MANY_REQUESTS, media_type, error, true)
+}
+
+/// In whole seconds, when the first of the errors that say so says to try again.
+fn retry_after(response: &GraphqlResponse) -> Option<u64> {
+    let errors = response.errors.iter().filter_map(|error| error.extensions.as_ref()?.get("retryAfterMs"));
+    let millis =
+        errors.filter_map(|value| if let Value::Number(number) = value { number.as_u64() } else { None });
+    millis.max().map(|millis| millis.div_ceil(1_000))
 }
 
 fn refused_status(response: &GraphqlResponse) -> StatusCode {
@@ -76,7 +82,11 @@ fn respond(status: StatusCode, media_type: MediaType, response: &GraphqlResponse
         true => json(&Refusal { errors: &response.errors }),
         false => json(response),
     };
-    dressed(status, media_type, body.into())
+    let mut dressed = dressed(status, media_type, body.into());
+    if let Some(seconds) = retry_after(response) {
+        dressed.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    dressed
 }
 
 /// Bytes as an answer.

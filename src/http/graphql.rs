@@ -134,7 +134,7 @@ async fn execute(
     if let Some(framing) = framing {
         return match site.take_place(parts) {
             Ok(place) => {
-                let events = operation::start(site, credentials, admitted);
+                let events = operation::start(site, credentials, site.client(parts), admitted);
                 stream::respond(framing, site, credentials, events, place)
             }
             Err(error) => answer::turned_away(media_type, &error.into_response()),
@@ -149,7 +149,7 @@ async fn execute(
         }
         Ok(admitted) => {
             let Answer { response, good } =
-                graphql::execute(&site.schema, admitted, &site.app, credentials).await;
+                graphql::execute(&site.schema, admitted, &site.app, credentials, site.client(parts)).await;
             let Some((asked, shelf)) = asked.zip(good) else {
                 return answer::executed(media_type, &response);
             };

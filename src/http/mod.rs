@@ -54,10 +54,11 @@ use tower_http::{
 
 use crate::{
     app::App,
+    client::Client,
     config::Limits,
     graphql::{ApiError, FanOut, Gate, Schema, schema},
 };
-use address::{Client, Peer, Place, Places};
+use address::{Peer, Place, Places, client_of};
 use kept::Kept;
 use origin::Origins;
 use persisted::Persisted;
@@ -265,12 +266,16 @@ fn router(site: Site, settings: &HttpSettings) -> Router {
 }
 
 impl Site {
-    /// A place for a connection that stays open, of the client that sent this.
-    fn take_place(&self, parts: &Parts) -> Result<Place, ApiError> {
+    /// Who sent this.
+    fn client(&self, parts: &Parts) -> Client {
         let peer = parts.extensions.get::<Peer>().copied();
         let Some(peer) = peer else { unreachable!("every request came over a connection") };
-        let client = Client::of(peer, &parts.headers, &self.trusted_proxies);
-        self.places.take(client).ok_or(ApiError::RateLimited { retry_after: ROOM_AFTER })
+        client_of(peer, &parts.headers, &self.trusted_proxies)
+    }
+
+    /// A place for a connection that stays open, of the client that sent this.
+    fn take_place(&self, parts: &Parts) -> Result<Place, ApiError> {
+        self.places.take(self.client(parts)).ok_or(ApiError::RateLimited { retry_after: ROOM_AFTER })
     }
 }
 

@@ -4,6 +4,7 @@ use async_graphql::{Response, ServerError, Value, parser::types::OperationType};
 use futures_util::{FutureExt as _, StreamExt as _, stream, stream::BoxStream};
 
 use crate::{
+    client::Client,
     graphql::{self, Admitted, ApiError, Credentials, Payload},
     http::Site,
 };
@@ -22,7 +23,12 @@ pub(super) enum Event {
 pub(super) type Events = BoxStream<'static, Event>;
 
 /// Starts an operation that was admitted, or says why it was not.
-pub(super) fn start(site: &Site, credentials: Credentials, admitted: Result<Admitted, ApiError>) -> Events {
+pub(super) fn start(
+    site: &Site,
+    credentials: Credentials,
+    client: Client,
+    admitted: Result<Admitted, ApiError>,
+) -> Events {
     let admitted = match admitted {
         Ok(admitted) => admitted,
         Err(error) => return stream::iter([Event::Error(error.into_response().errors)]).boxed(),
@@ -40,7 +46,8 @@ pub(super) fn start(site: &Site, credentials: Credentials, admitted: Result<Admi
         return started.flatten_stream().chain(done).boxed();
     }
     let executed = async move {
-        let response = graphql::execute(&site.schema, admitted, &site.app, credentials).await.response;
+        let response =
+            graphql::execute(&site.schema, admitted, &site.app, credentials, client).await.response;
         match was_refused(&response) {
             true => Event::Error(response.errors),
             false => Event::Next(graphql::json(&response).into()),

@@ -28,6 +28,7 @@ use crate::{
     drops::Drops,
     feed::Feed,
     ids::{DropId, HoldId, ReservationId, UserId},
+    rates::Rates,
     telemetry::{Metrics, Outcome},
 };
 use operation::{Operation, Refusal};
@@ -36,6 +37,8 @@ use queue::Queues;
 /// How often the database is asked for deadlines: those of holds that another server, or this one before it
 /// started anew, has made. A queue knows its own.
 const DEADLINE_POLL: Duration = Duration::from_secs(1);
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a buyer asks for.
 #[derive(Clone, Debug)]
@@ -53,6 +56,9 @@ pub struct Reserve {
 pub struct Stock {
     db: Database,
     queues: Arc<Queues>,
+    /// How often a buyer may ask. A purchase is never refused: it is what everybody is here for.
+    reserves: Arc<Rates<UserId>>,
+    cancels: Arc<Rates<UserId>>,
     first_pages: Arc<first_pages::Kept>,
     metrics: Metrics,
 }
@@ -66,6 +72,8 @@ impl Stock {
         Self {
             db: db.clone(),
             queues,
+            reserves: Arc::new(Rates::new(limits.reserves_per_buyer, MINUTE)),
+            cancels: Arc::new(Rates::new(limits.cancels_per_buyer, MINUTE)),
             first_pages: Arc::new(first_pages::Kept::new()),
             metrics: metrics.clone(),
         }
@@ -80,6 +88,7 @@ impl Stock {
         user: UserId,
         reserve: Reserve,
     ) -> Result<Answer<ReserveRefusal>, StockError> {
+        self.reserves.take(user).map_err(|retry_after| StockError::TooOften { retry_after })?;
         // The hold's id is fixed here: the batch can be run again after a lost COMMIT and finds its own work.
         let hold_id = HoldId::new();
         // A key of the program's own begins with a character that a client's cannot have.
@@ -119,6 +128,7 @@ impl Stock {
         user: UserId,
         id: ReservationId,
     ) -> Result<Answer<CancelRefusal>, StockError> {
+        self.cancels.take(user).map_err(|retry_after| StockError::TooOften { retry_after })?;
         let answer = self.queues.run(id.drop_id, Operation::Cancel { user, hold_id: id.hold_id }).await;
         Ok(answer?.narrow(|refusal| match refusal {
             Refusal::Cancel(refusal) => Some(refusal),

@@ -131,6 +131,12 @@ pub enum StockError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Too much by one buyer; nothing was done.
+    #[error("too often")]
+    TooOften {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// PostgreSQL is gone. Whether it was done is unknown: a retry with the same key settles it.
     #[error("PostgreSQL is unavailable")]
     Unavailable,
@@ -147,6 +153,7 @@ impl StockError {
         match self {
             Self::DropNotFound => "drop_not_found",
             Self::Overloaded { .. } => "overloaded",
+            Self::TooOften { .. } => "rate_limited",
             Self::Unavailable => "unavailable",
             Self::Unexpected(_) => "failed",
         }

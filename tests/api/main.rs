@@ -7,6 +7,7 @@
 mod harness;
 
 mod accounts;
+mod attempts;
 mod audit;
 mod bus;
 mod drops;

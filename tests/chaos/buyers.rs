@@ -134,7 +134,8 @@ impl Shop {
         self.log.slowest_try.fetch_max(took, Ordering::Relaxed);
         match answer["errors"][0]["extensions"]["code"].as_str() {
             None => Some(answer["data"].clone()),
-            Some("UNAVAILABLE" | "OVERLOADED") => {
+            // Who asks 25 times a second all through an outage is slowed down, and gets an answer later.
+            Some("UNAVAILABLE" | "OVERLOADED" | "RATE_LIMITED") => {
                 self.log.indefinite.fetch_add(1, Ordering::Relaxed);
                 None
             }

@@ -162,7 +162,8 @@ impl AccountMutation {
         #[graphql(desc = "The new account.")] input: SignupInput,
     ) -> Result<SignupPayload, ApiError> {
         let SignupInput { username, email, password } = input;
-        match request(ctx).app().accounts.signup(&username, &email, &password).await {
+        let request = request(ctx);
+        match request.app().accounts.signup(&username, &email, &password, request.client()).await {
             Ok(tokens) => Ok(SignupPayload { session: Some(Session(tokens)), user_errors: Vec::new() }),
             Err(error) => {
                 let refusals = account_fault(error)?;
@@ -180,7 +181,8 @@ impl AccountMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Who signs in.")] input: LoginInput,
     ) -> Result<LoginPayload, ApiError> {
-        let tokens = request(ctx).app().accounts.login(&input.email, &input.password).await;
+        let request = request(ctx);
+        let tokens = request.app().accounts.login(&input.email, &input.password, request.client()).await;
         let session = match tokens {
             Ok(tokens) => tokens.map(Session),
             Err(error) => {

@@ -22,7 +22,10 @@ use super::{
     begun, credentials,
     operation::{self, Event, Events},
 };
-use crate::graphql::{ApiError, Credentials};
+use crate::{
+    client::Client,
+    graphql::{ApiError, Credentials},
+};
 use protocol::{ClientMessage, Goodbye};
 
 const PROTOCOL: &str = "graphql-transport-ws";
@@ -44,6 +47,7 @@ const BUFFER: usize = 4 * 1024;
 /// Upgrades to the protocol; other protocols, the older `graphql-ws` too, are refused.
 pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Response {
     let credentials = credentials::from_headers(&site.app.accounts, &parts.headers);
+    let client = site.client(parts);
     let upgrade = upgrade.protocols([PROTOCOL]);
     if upgrade.selected_protocol().is_none() {
         return (StatusCode::BAD_REQUEST, "This socket speaks graphql-transport-ws.\n").into_response();
@@ -62,7 +66,9 @@ pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Resp
             let _held = (place, site.socket_alive.clone());
             site.app.metrics.sockets.inc();
             let metrics = site.app.metrics.clone();
-            Session { site, socket, credentials, ready: false, operations: StreamMap::new() }.run().await;
+            Session { site, socket, credentials, client, ready: false, operations: StreamMap::new() }
+                .run()
+                .await;
             metrics.sockets.dec();
         })
 }
@@ -72,6 +78,7 @@ struct Session {
     site: Site,
     socket: WebSocket,
     credentials: Credentials,
+    client: Client,
     /// Whether `connection_init` was acknowledged.
     ready: bool,
     operations: StreamMap<String, Events>,
@@ -166,7 +173,7 @@ impl Session {
                     return Ok(Some(Goodbye::BAD_MESSAGE));
                 };
                 let admitted = self.site.gate.admit(request, &self.credentials);
-                let events = operation::start(&self.site, self.credentials, admitted);
+                let events = operation::start(&self.site, self.credentials, self.client, admitted);
                 self.operations.insert(id, events);
             }
             ClientMessage::Complete { id } => drop(self.operations.remove(&id)),

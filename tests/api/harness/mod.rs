@@ -59,6 +59,14 @@ pub struct Buyer {
     pub token: String,
 }
 
+impl Buyer {
+    /// With a good token and no account.
+    pub fn unknown() -> Self {
+        let user_id = UserId::new();
+        Self { user_id, token: access_token(user_id) }
+    }
+}
+
 /// Runs a test on a server of its own, and proves the stock law on the way out.
 pub async fn drive(test: impl AsyncFnOnce(&TestApp)) {
     drive_with(true, test).await;

@@ -1,0 +1,86 @@
+//! How often somebody may do something.
+
+use std::{
+    hash::Hash,
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use lru::LruCache;
+use tokio::time::Instant;
+
+/// Whoever is kept track of: some ten megabytes at the most. Who has done nothing for longest is forgotten first.
+const MOST_KEYS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(99_999);
+
+/// For each key so many at once, and then one more each time that one's share of the period has passed. Kept as one
+/// instant for each key, at which all of its tokens will be back (the generic cell rate algorithm, ITU-T I.371).
+pub struct Rates<K> {
+    most: u32,
+    each: Duration,
+    full_at: Mutex<LruCache<K, Instant>>,
+}
+
+impl<K: Hash + Eq> Rates<K> {
+    /// `most` in a `period`, also all at once.
+    pub fn new(most: usize, period: Duration) -> Self {
+        let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
+        Self { most, each: period / most, full_at: Mutex::new(LruCache::new(MOST_KEYS)) }
+    }
+
+    /// Takes one.
+    ///
+    /// # Errors
+    /// There is none: how long until there is.
+    pub fn take(&self, key: K) -> Result<(), Duration> {
+        self.take_at(Instant::now(), key)
+    }
+
+    fn take_at(&self, now: Instant, key: K) -> Result<(), Duration> {
+        let mut all = self.lock();
+        let full_at = all.get(&key).copied().unwrap_or(now).max(now) + self.each;
+        let earliest = full_at.checked_sub(self.each * self.most).unwrap_or(now);
+        if earliest > now {
+            return Err(earliest - now);
+        }
+        all.put(key, full_at);
+        Ok(())
+    }
+
+    /// Gives one back that was taken for nothing.
+    pub fn give_back(&self, key: &K) {
+        if let Some(full_at) = self.lock().get_mut(key) {
+            *full_at = full_at.checked_sub(self.each).unwrap_or(*full_at);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LruCache<K, Instant>> {
+        self.full_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_and_then_one_each_time() {
+        let rates = Rates::new(3, Duration::from_secs(30));
+        let began = Instant::now();
+        let at = |second, key| rates.take_at(began + Duration::from_secs(second), key);
+        for _ in 0..3 {
+            assert_eq!(at(0, "a"), Ok(()));
+        }
+        assert_eq!(at(0, "a"), Err(Duration::from_secs(10)));
+        assert_eq!(at(0, "b"), Ok(()), "each by itself");
+        assert_eq!(at(9, "a"), Err(Duration::from_secs(1)), "asking costs nothing");
+        assert_eq!(at(10, "a"), Ok(()));
+        assert!(at(10, "a").is_err());
+        rates.give_back(&"a");
+        assert_eq!(at(10, "a"), Ok(()));
+        for _ in 0..3 {
+            assert_eq!(at(3_600, "a"), Ok(()), "no more than a burst is saved up");
+        }
+        assert!(at(3_600, "a").is_err());
+    }
+}
