@@ -20,6 +20,7 @@ pub use error::{AccountError, RefreshRefusal, SignupRefusal};
 pub use secrets::{SecretError, kept_secrets, random_secret};
 pub use tokens::TokenRejected;
 
+use secrecy::SecretString;
 use tokio::sync::Notify;
 
 use crate::{
@@ -125,7 +126,7 @@ impl Accounts {
     ) -> Self {
         Self {
             db: db.clone(),
-            passwords: passwords::Passwords::new(metrics),
+            passwords: passwords::Passwords::new(limits, metrics),
             tokens: Arc::new(tokens::Tokens::new(secrets)),
             ended: Arc::default(),
             names: Arc::new(names::Names::new()),
@@ -190,21 +191,40 @@ impl Accounts {
             retried(|| self.db.run(async |connection| queries::find_credentials(connection, &email).await))
                 .await?;
         let (user_id, hash) = found.map_or((None, None), |(id, hash)| (Some(id), Some(hash)));
-        let right = match self.passwords.verify(rules::normal_password(password), hash).await {
+        let password = rules::normal_password(password);
+        let right = match self.passwords.verify(password.clone(), hash.clone()).await {
             Ok(right) => right,
             Err(error) => {
                 attempt.was_none();
                 return Err(error);
             }
         };
-        let Some(user_id) = user_id.filter(|_| right) else { return Ok(None) };
+        let Some((user_id, hash)) = user_id.zip(hash).filter(|_| right) else { return Ok(None) };
         attempt.was_right();
+        if self.passwords.is_weak(&hash) {
+            self.hash_anew(user_id, password, &hash).await;
+        }
         let opening = self.opening_session();
         let times = self
             .db
             .run(async |connection| queries::insert_session(connection, user_id, &opening.row).await)
             .await?;
         Ok(Some(self.tokens_for(user_id, opening, times)))
+    }
+
+    /// Replaces a hash that is weaker than they are made now. Who signs in has signed in, whatever comes of it.
+    async fn hash_anew(&self, user_id: UserId, password: SecretString, old: &str) {
+        let replaced = async {
+            let hash = self.passwords.hash::<()>(password).await?;
+            self.db
+                .run(async |connection| queries::replace_hash(connection, user_id, old, &hash).await)
+                .await?;
+            Ok::<(), AccountError<()>>(())
+        };
+        match replaced.await {
+            Ok(()) => tracing::info!(%user_id, "a password was hashed anew, stronger"),
+            Err(error) => tracing::warn!(%error, %user_id, "a weak hash stays until the next sign-in"),
+        }
     }
 
     /// Who bears this access token. Touches no database.

@@ -1,6 +1,6 @@
 //! Passwords become argon2id hashes, off the async threads and no more at once than there are processors.
 //!
-//! Each hash needs 19 MiB and some 20 ms of a processor. The permit travels with the work: a client that hangs up
+//! Each hash needs 19 MiB and some 20 ms of a processor, or more where more is set. The permit travels with the work: a client that hangs up
 //! frees its place in the line, but not the processor before the work is done.
 
 use std::{
@@ -19,11 +19,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 
 use super::AccountError;
-use crate::{db::DbError, telemetry::Metrics};
+use crate::{config::Limits, db::DbError, telemetry::Metrics};
 
-/// OWASP's password storage cheat sheet: argon2id with 19 MiB, two passes, one lane, or stronger.
-const MEMORY_KIB: u32 = 19 * 1024;
-const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
 /// Who waits longer than this for a processor is told to come back.
@@ -43,16 +40,18 @@ pub(super) struct Passwords {
 }
 
 impl Passwords {
-    pub(super) fn new(metrics: &Metrics) -> Self {
-        let params = match Params::new(MEMORY_KIB, PASSES, LANES, None) {
+    pub(super) fn new(limits: &Limits, metrics: &Metrics) -> Self {
+        let [memory, passes] =
+            [limits.hash_memory_kib, limits.hash_passes].map(|cost| u32::try_from(cost).unwrap_or(u32::MAX));
+        let params = match Params::new(memory, passes, LANES, None) {
             Ok(params) => params,
-            Err(error) => unreachable!("constants within argon2's bounds: {error}"),
+            Err(error) => unreachable!("settings within argon2's bounds: {error}"),
         };
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         // A hash of this shape that no password has: as much work as any.
         let dummy = format!(
-            "$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$c25lYWtlci1kcm9wLi4uLg${}",
+            "$argon2id$v=19$m={memory},t={passes},p={LANES}$c25lYWtlci1kcm9wLi4uLg${}",
             "A".repeat(43)
         );
         Self {
@@ -74,6 +73,17 @@ impl Passwords {
             })
             .await?;
         hashed.map_err(|error| DbError::Unexpected(format!("argon2: {error}")).into())
+    }
+
+    /// Whether a hash was made with less than hashes are made with now.
+    pub(super) fn is_weak(&self, hash: &str) -> bool {
+        let params = PasswordHash::new(hash).ok().and_then(|hash| Params::try_from(&hash).ok());
+        let wanted = self.argon2.params();
+        params.is_none_or(|params| {
+            params.m_cost() < wanted.m_cost()
+                || params.t_cost() < wanted.t_cost()
+                || params.p_cost() < wanted.p_cost()
+        })
     }
 
     /// Whether the password has this hash. Without a hash it has not, after the same work.

@@ -93,6 +93,17 @@ pub(super) async fn find_credentials(
     Ok(query.first(connection).await.optional()?)
 }
 
+/// Unless it was replaced meanwhile.
+pub(super) async fn replace_hash(
+    connection: &mut Connection,
+    id: UserId,
+    old: &str,
+    new: &str,
+) -> Result<usize> {
+    let account = users::table.find(id).filter(users::password_hash.eq(old));
+    Ok(diesel::update(account).set(users::password_hash.eq(new)).execute(connection).await?)
+}
+
 pub(super) async fn find_person(connection: &mut Connection, id: UserId) -> Result<Option<Person>> {
     let query = users::table.find(id).select((users::id, users::username, users::email, users::role));
     let row: Option<(UserId, String, String, String)> = query.first(connection).await.optional()?;

@@ -35,10 +35,10 @@ pub fn kept_secrets(data_dir: &Path) -> Result<TokenSecrets, SecretError> {
         .mode(0o700)
         .create(data_dir)
         .map_err(|error| SecretError { path: data_dir.to_owned(), why: error.to_string() })?;
-    Ok(TokenSecrets {
-        access: kept(&data_dir.join("jwt-access-secret"))?,
-        refresh: kept(&data_dir.join("jwt-refresh-secret"))?,
-    })
+    Ok(TokenSecrets::new(
+        kept(&data_dir.join("jwt-access-secret"))?,
+        kept(&data_dir.join("jwt-refresh-secret"))?,
+    ))
 }
 
 fn kept(path: &Path) -> Result<SecretString, SecretError> {

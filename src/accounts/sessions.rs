@@ -83,10 +83,9 @@ impl Accounts {
     /// [`RefreshRefusal`], which does not say why, or the database.
     pub async fn refresh(&self, refresh_token: &str) -> Result<SessionTokens, AccountError<RefreshRefusal>> {
         let refused = || AccountError::Refused(RefreshRefusal);
-        let claims = self.tokens.verify_refresh(refresh_token).map_err(|_| refused())?;
+        let (claims, successor) = self.tokens.verify_refresh(refresh_token).map_err(|_| refused())?;
         let caller = claims.caller().map_err(|_| refused())?;
         let (user, session) = (caller.user_id, caller.session_id);
-        let successor = self.tokens.successor(&claims.jti);
         let (presented, next) = (tokens::hash(&claims.jti), tokens::hash(&successor));
 
         let lifetime = self.refresh_lifetime();
@@ -129,7 +128,7 @@ impl Accounts {
         everywhere: bool,
     ) -> Result<Option<usize>, DbError> {
         let named = match refresh_token {
-            Some(token) => self.tokens.verify_refresh(token).and_then(|claims| claims.caller()).ok(),
+            Some(token) => self.tokens.verify_refresh(token).and_then(|(claims, _)| claims.caller()).ok(),
             None => caller.copied(),
         };
         let Some(named) = named else {

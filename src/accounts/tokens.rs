@@ -60,33 +60,61 @@ impl Claims {
     }
 }
 
-struct Keys {
+/// A secret and what is made from it.
+struct Key {
+    /// Tells secrets apart in a token's header, and nothing about them.
+    id: String,
     encoding: EncodingKey,
     decoding: DecodingKey,
+    /// Of refresh tokens. A key of its own: no two uses of one key can be played against each other.
+    succession: hmac::Key,
 }
 
-impl Keys {
+impl Key {
     fn new(secret: &SecretString) -> Self {
         let bytes = secret.expose_secret().as_bytes();
-        Self { encoding: EncodingKey::from_secret(bytes), decoding: DecodingKey::from_secret(bytes) }
+        let all = hmac::Key::new(hmac::HMAC_SHA256, bytes);
+        let derived = |what: &[u8]| hmac::sign(&all, what);
+        let id = derived(b"sneaker-drop key id");
+        let id = ids::base64(id.as_ref().get(..9).unwrap_or_default());
+        let succession = derived(b"sneaker-drop refresh token succession");
+        Self {
+            id,
+            encoding: EncodingKey::from_secret(bytes),
+            decoding: DecodingKey::from_secret(bytes),
+            succession: hmac::Key::new(hmac::HMAC_SHA256, succession.as_ref()),
+        }
+    }
+}
+
+/// The secret that signs, and the one that signed before it.
+struct Ring {
+    current: Key,
+    previous: Option<Key>,
+}
+
+impl Ring {
+    fn new(secret: &SecretString, previous: Option<&SecretString>) -> Self {
+        Self { current: Key::new(secret), previous: previous.map(Key::new) }
+    }
+
+    /// Whose token this says it is. One that does not say is the current key's, if anybody's.
+    fn find(&self, id: Option<&str>) -> Option<&Key> {
+        let Some(id) = id else { return Some(&self.current) };
+        [Some(&self.current), self.previous.as_ref()].into_iter().flatten().find(|key| key.id == id)
     }
 }
 
 pub(super) struct Tokens {
-    access: Keys,
-    refresh: Keys,
-    succession: hmac::Key,
+    access: Ring,
+    refresh: Ring,
 }
 
 impl Tokens {
     pub(super) fn new(secrets: &TokenSecrets) -> Self {
-        // A key of its own for the derivation: no two uses of one key can be played against each other.
-        let refresh = hmac::Key::new(hmac::HMAC_SHA256, secrets.refresh.expose_secret().as_bytes());
-        let derived = hmac::sign(&refresh, b"sneaker-drop refresh token succession");
         Self {
-            access: Keys::new(&secrets.access),
-            refresh: Keys::new(&secrets.refresh),
-            succession: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
+            access: Ring::new(&secrets.access, secrets.previous_access.as_ref()),
+            refresh: Ring::new(&secrets.refresh, secrets.previous_refresh.as_ref()),
         }
     }
 
@@ -97,7 +125,7 @@ impl Tokens {
         from: Timestamp,
         until: Timestamp,
     ) -> String {
-        issue(&ACCESS, &self.access, user, session, random_jti(), from, until)
+        issue(&ACCESS, &self.access.current, user, session, random_jti(), from, until)
     }
 
     pub(super) fn issue_refresh(
@@ -108,22 +136,20 @@ impl Tokens {
         from: Timestamp,
         until: Timestamp,
     ) -> String {
-        issue(&REFRESH, &self.refresh, user, session, jti, from, until)
+        issue(&REFRESH, &self.refresh.current, user, session, jti, from, until)
     }
 
     /// Signature and claims are right; whether the time has run out is the caller's to ask.
     pub(super) fn verify_access(&self, token: &str) -> Result<Claims, TokenRejected> {
-        verify(&ACCESS, &self.access, token)
+        Ok(verify(&ACCESS, &self.access, token)?.0)
     }
 
-    /// As [`verify_access`](Self::verify_access).
-    pub(super) fn verify_refresh(&self, token: &str) -> Result<Claims, TokenRejected> {
-        verify(&REFRESH, &self.refresh, token)
-    }
-
-    /// The `jti` that follows this one.
-    pub(super) fn successor(&self, jti: &str) -> String {
-        ids::base64(hmac::sign(&self.succession, jti.as_bytes()).as_ref())
+    /// As [`verify_access`](Self::verify_access), with the `jti` that follows. That is derived by the key of the token:
+    /// while one server has a new secret and another not yet, both derive the same.
+    pub(super) fn verify_refresh(&self, token: &str) -> Result<(Claims, String), TokenRejected> {
+        let (claims, key) = verify(&REFRESH, &self.refresh, token)?;
+        let successor = ids::base64(hmac::sign(&key.succession, claims.jti.as_bytes()).as_ref());
+        Ok((claims, successor))
     }
 }
 
@@ -142,14 +168,18 @@ pub(super) fn random_jti() -> String {
 
 fn issue(
     kind: &Kind,
-    keys: &Keys,
+    key: &Key,
     user: UserId,
     session: SessionId,
     jti: String,
     from: Timestamp,
     until: Timestamp,
 ) -> String {
-    let header = Header { typ: Some(kind.header_type.to_owned()), ..Header::new(Algorithm::HS256) };
+    let header = Header {
+        typ: Some(kind.header_type.to_owned()),
+        kid: Some(key.id.clone()),
+        ..Header::new(Algorithm::HS256)
+    };
     let claims = Claims {
         iss: ISSUER.to_owned(),
         aud: kind.audience.to_owned(),
@@ -159,16 +189,18 @@ fn issue(
         iat: from.timestamp(),
         exp: until.timestamp(),
     };
-    match jsonwebtoken::encode(&header, &claims, &keys.encoding) {
+    match jsonwebtoken::encode(&header, &claims, &key.encoding) {
         Ok(token) => token,
         Err(error) => unreachable!("plain claims under a symmetric key: {error}"),
     }
 }
 
-fn verify(kind: &Kind, keys: &Keys, token: &str) -> Result<Claims, TokenRejected> {
+fn verify<'a>(kind: &Kind, ring: &'a Ring, token: &str) -> Result<(Claims, &'a Key), TokenRejected> {
     if token.len() > LONGEST_TOKEN {
         return Err(TokenRejected);
     }
+    let header = jsonwebtoken::decode_header(token).map_err(|_| TokenRejected)?;
+    let key = ring.find(header.kid.as_deref()).ok_or(TokenRejected)?;
     let mut validation = Validation::new(Algorithm::HS256);
     validation.set_issuer(&[ISSUER]);
     validation.set_audience(&[kind.audience]);
@@ -176,9 +208,70 @@ fn verify(kind: &Kind, keys: &Keys, token: &str) -> Result<Claims, TokenRejected
     // The time is compared with the database clock, by the caller.
     validation.validate_exp = false;
     let data =
-        jsonwebtoken::decode::<Claims>(token, &keys.decoding, &validation).map_err(|_| TokenRejected)?;
+        jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation).map_err(|_| TokenRejected)?;
     match data.header.typ.as_deref() == Some(kind.header_type) {
-        true => Ok(data.claims),
+        true => Ok((data.claims, key)),
         false => Err(TokenRejected),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(name: &str) -> TokenSecrets {
+        let secret = |use_of: &str| format!("{name}-{use_of}-secret-0123456789abcdef").into();
+        TokenSecrets::new(secret("access"), secret("refresh"))
+    }
+
+    fn pair(tokens: &Tokens) -> (String, String) {
+        let (user, session, from) = (UserId::new(), SessionId::new(), chrono::Utc::now());
+        let until = from + TimeDelta::minutes(5);
+        let refresh = tokens.issue_refresh(user, session, random_jti(), from, until);
+        (tokens.issue_access(user, session, from, until), refresh)
+    }
+
+    #[test]
+    fn tokens_of_the_secret_before_stay_good_and_are_succeeded_alike() {
+        let (old, new) = (secrets("old"), secrets("new"));
+        let before = Tokens::new(&old);
+        let (access, refresh) = pair(&before);
+        let during = Tokens::new(&TokenSecrets {
+            previous_access: Some(old.access.clone()),
+            previous_refresh: Some(old.refresh.clone()),
+            ..new.clone()
+        });
+        assert!(during.verify_access(&access).is_ok());
+        let successor = |tokens: &Tokens| tokens.verify_refresh(&refresh).unwrap().1;
+        assert_eq!(successor(&before), successor(&during), "servers with either secret agree");
+        let (newer_access, newer_refresh) = pair(&during);
+        assert!(before.verify_access(&newer_access).is_err());
+        assert!(before.verify_refresh(&newer_refresh).is_err());
+        let after = Tokens::new(&new);
+        assert!(after.verify_access(&newer_access).is_ok());
+        assert!(after.verify_access(&access).is_err());
+        assert!(after.verify_refresh(&refresh).is_err());
+    }
+
+    #[test]
+    fn a_key_id_chooses_among_ours_and_nothing_else() {
+        let tokens = Tokens::new(&secrets("some"));
+        let (access, _) = pair(&tokens);
+        let claims = tokens.verify_access(&access).unwrap();
+        for (kid, good) in [
+            (None, true),
+            (Some(tokens.access.current.id.as_str()), true),
+            (Some(tokens.refresh.current.id.as_str()), false),
+            (Some(""), false),
+            (Some("../../etc/passwd"), false),
+        ] {
+            let header = Header {
+                typ: Some(ACCESS.header_type.to_owned()),
+                kid: kid.map(str::to_owned),
+                ..Header::new(Algorithm::HS256)
+            };
+            let token = jsonwebtoken::encode(&header, &claims, &tokens.access.current.encoding).unwrap();
+            assert_eq!(tokens.verify_access(&token).is_ok(), good, "{kid:?}");
+        }
     }
 }

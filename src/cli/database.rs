@@ -141,7 +141,7 @@ pub(super) async fn set_role(config: &Config, email: &str, role: Role) -> Result
 fn app_without_tokens(config: &Config, database: &DatabaseConfig) -> Result<App, Failure> {
     let metrics = Metrics::default();
     let db = Database::new(database, &metrics)?;
-    let secrets = TokenSecrets { access: random_secret(), refresh: random_secret() };
+    let secrets = TokenSecrets::new(random_secret(), random_secret());
     // It does little and ends; what other servers have to know of it, they find by themselves.
     let bus = Bus::over(bus::InProcess::default(), &metrics);
     Ok(App::new(db, &secrets, lifetimes(config), &config.limits, bus, metrics))

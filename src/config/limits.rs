@@ -77,6 +77,10 @@ limits! {
     signins_per_address: "SIGNINS_PER_ADDRESS", 60 in 1..=1000000, "sign-ins and sign-ups a minute from one address";
     /// Whoever has signed in from an address before has as many there, whatever others do.
     wrong_passwords: "WRONG_PASSWORDS", 10 in 1..=1000000, "wrong passwords for one account in ten minutes";
+    /// OWASP's password storage cheat sheet: argon2id with 19 MiB and two passes, or stronger. A hash that is weaker is
+    /// made anew when its password is next shown.
+    hash_memory_kib: "ARGON2_MEMORY_KIB", 19456 in 19456..=1048576, "KiB of memory to hash a password";
+    hash_passes: "ARGON2_PASSES", 2 in 2..=20, "passes over that memory";
     /// Somebody who clicks once a second for a minute.
     reserves_per_buyer: "RESERVES_PER_BUYER", 60 in 1..=1000000, "calls of reserve a minute by one buyer";
     /// Who reserves and gives back in turn keeps a pair from all others.

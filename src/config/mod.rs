@@ -61,6 +61,16 @@ pub const SETTINGS: &[Setting] = &[
         "with DATABASE_URL: required; else made once and kept in DATA_DIR",
         "signs refresh tokens; 32 bytes or more, another one than JWT_ACCESS_SECRET",
     ),
+    setting(
+        "JWT_ACCESS_SECRET_PREVIOUS",
+        "none",
+        "the access secret of before, whose tokens stay good until they run out",
+    ),
+    setting(
+        "JWT_REFRESH_SECRET_PREVIOUS",
+        "none",
+        "the refresh secret of before, whose tokens can still be traded",
+    ),
     setting("ACCESS_TOKEN_SECONDS", "900", "how long an access token is good, 10 to 86400"),
     setting("REFRESH_TOKEN_SECONDS", "2592000", "how long a refresh token is good, 60 to 31536000"),
     setting(
@@ -137,13 +147,24 @@ pub enum BusConfig {
     Nobody,
 }
 
-/// The two secrets that sign tokens.
+/// The two secrets that sign tokens, and those that did before.
 #[derive(Clone, Debug)]
 pub struct TokenSecrets {
     /// For access tokens.
     pub access: SecretString,
     /// For refresh tokens.
     pub refresh: SecretString,
+    /// For access tokens, before.
+    pub previous_access: Option<SecretString>,
+    /// For refresh tokens, before.
+    pub previous_refresh: Option<SecretString>,
+}
+
+impl TokenSecrets {
+    /// With none before them.
+    pub fn new(access: SecretString, refresh: SecretString) -> Self {
+        Self { access, refresh, previous_access: None, previous_refresh: None }
+    }
 }
 
 /// How log lines look.

@@ -122,11 +122,25 @@ impl Reader<'_> {
                 self.problem(name, format_args!("is required {why}; 32 bytes or more"));
             }
         }
+        let previous_access = self.secret("JWT_ACCESS_SECRET_PREVIOUS");
+        let previous_refresh = self.secret("JWT_REFRESH_SECRET_PREVIOUS");
         let (access, refresh) = (access?, refresh?);
-        if access.expose_secret() == refresh.expose_secret() {
-            self.problem("JWT_REFRESH_SECRET", "is the same as JWT_ACCESS_SECRET");
+        let all = [
+            ("JWT_ACCESS_SECRET", Some(&access)),
+            ("JWT_REFRESH_SECRET", Some(&refresh)),
+            ("JWT_ACCESS_SECRET_PREVIOUS", previous_access.as_ref()),
+            ("JWT_REFRESH_SECRET_PREVIOUS", previous_refresh.as_ref()),
+        ];
+        for (place, (name, secret)) in all.iter().enumerate() {
+            let Some(secret) = secret else { continue };
+            let same = |(_, other): &&(&str, Option<&SecretString>)| {
+                other.is_some_and(|other| other.expose_secret() == secret.expose_secret())
+            };
+            if let Some((other, _)) = all.iter().take(place).find(same) {
+                self.problem(name, format_args!("is the same as {other}"));
+            }
         }
-        Some(TokenSecrets { access, refresh })
+        Some(TokenSecrets { access, refresh, previous_access, previous_refresh })
     }
 
     fn origins(&mut self) -> Vec<String> {

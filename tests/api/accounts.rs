@@ -2,6 +2,7 @@
 
 use chrono::Utc;
 use serde_json::{Value, json};
+use sneaker_drop::client::Client;
 use uuid::Uuid;
 
 use crate::{
@@ -279,6 +280,29 @@ async fn no_forged_expired_or_mixed_up_token_is_accepted() {
         }
         // An access token is no refresh token either.
         assert_eq!(codes(&refresh(app, text(&made, "accessToken")).await), ["INVALID_REFRESH_TOKEN"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_weak_hash_is_made_anew_at_the_next_sign_in() {
+    use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version};
+
+    drive(async |app| {
+        let (client, password) = (Client::at(std::net::Ipv4Addr::LOCALHOST.into()), "analytical engine");
+        app.app.accounts.signup("ada", "ada@example.com", password, client).await.unwrap();
+        let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(1_024, 1, 1, None).unwrap());
+        let weak = weak.hash_password(password.as_bytes()).unwrap().to_string();
+        app.sql(&format!("UPDATE users SET password_hash = '{weak}'")).await;
+        let strong =
+            "SELECT count(*) AS count FROM users WHERE password_hash LIKE '$argon2id$v=19$m=19456,t=2,p=1$%'";
+        let login =
+            async |password| app.app.accounts.login("ada@example.com", password, client).await.unwrap();
+        assert!(login("another password").await.is_none());
+        assert_eq!(app.count(strong).await, 0, "nobody has shown the password");
+        assert!(login(password).await.is_some());
+        assert_eq!(app.count(strong).await, 1);
+        assert!(login(password).await.is_some());
     })
     .await;
 }

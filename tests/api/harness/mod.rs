@@ -102,7 +102,7 @@ impl TestApp {
         let metrics = Metrics::default();
         let settings = DatabaseConfig { url: Some(url.into()), direct_url: None, pool_size: 8 };
         let db = Database::new(&settings, &metrics).unwrap();
-        let secrets = TokenSecrets { access: ACCESS_SECRET.into(), refresh: REFRESH_SECRET.into() };
+        let secrets = TokenSecrets::new(ACCESS_SECRET.into(), REFRESH_SECRET.into());
         let lifetimes = Lifetimes { access: Duration::from_secs(900), refresh: Duration::from_secs(86_400) };
         let limits = Limits { streams_per_address: STREAMS, ..Limits::default() };
         let app = App::new(db, &secrets, lifetimes, &limits, Bus::over(transport, &metrics), metrics);
