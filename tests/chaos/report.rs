@@ -27,6 +27,10 @@ impl Figure {
         Self { name, value: value.to_string(), passes: true }
     }
 
+    pub fn at_least(name: &'static str, value: usize, least: usize) -> Self {
+        Self { name, value: value.to_string(), passes: value >= least }
+    }
+
     pub fn at_most(name: &'static str, value: Duration, most: Duration) -> Self {
         Self { name, value: format!("{} (at most {})", show(value), show(most)), passes: value <= most }
     }
