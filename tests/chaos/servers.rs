@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     process::Stdio,
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,7 @@ pub struct Server {
 impl Server {
     /// On a port that is free now and stays this server's when it is started again.
     pub async fn start(database_url: &str, log: std::path::PathBuf) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut server =
             Self { child: spawn(database_url, port, &log), url: database_url.to_owned(), port, log };
         server.ready().await;
@@ -35,7 +36,7 @@ impl Server {
 
     /// Without waiting for it.
     pub fn begin(database_url: &str, log: std::path::PathBuf) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         Self { child: spawn(database_url, port, &log), url: database_url.to_owned(), port, log }
     }
 
@@ -83,6 +84,19 @@ impl Server {
         self.signal(Signal::SIGTERM);
         self.child.wait().await.unwrap();
         began.elapsed()
+    }
+}
+
+/// Below those that the kernel gives to clients: one that connects to a port on which nobody listens may be given that
+/// very port for its own end, and then talks to itself.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
