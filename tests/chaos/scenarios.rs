@@ -59,8 +59,8 @@ impl Scale {
 }
 
 /// In this order.
-const SCENARIOS: [&str; 10] =
-    ["crowd", "race", "hints", "hang_ups", "kill", "storm", "stop", "eight", "crash", "freeze"];
+const SCENARIOS: [&str; 11] =
+    ["crowd", "race", "hints", "hang_ups", "kill", "storm", "stop", "eight", "read_only", "crash", "freeze"];
 
 /// Runs those that are named, or all; `to_the_first` that fails, or to the end.
 pub async fn run(scale: &Scale, only: &[String], to_the_first: bool, seed: u64, report: &mut Report) {
@@ -75,6 +75,7 @@ pub async fn run(scale: &Scale, only: &[String], to_the_first: bool, seed: u64, 
             "storm" => storm(&postgres, scale, seed, report).await,
             "stop" => stop(&postgres, scale, seed, report).await,
             "eight" => eight(&postgres, report).await,
+            "read_only" => read_only(&postgres, scale, seed, report).await,
             "crash" => crash(&mut postgres, scale, seed, report).await,
             _ => freeze(&postgres, scale, seed, report).await,
         }
@@ -320,13 +321,13 @@ async fn hang_ups(postgres: &Postgres, scale: &Scale, seed: u64, report: &mut Re
 
 /// Servers are killed, one at a time, while buyers buy.
 async fn kill(postgres: &Postgres, scale: &Scale, seed: u64, report: &mut Report) {
-    let mut stage = Stage::set(postgres, "kill", 2, PAIRS, HOLD_SECONDS).await;
+    let mut stage = Stage::set(postgres, "kill", 3, PAIRS, HOLD_SECONDS).await;
     let crowd = stage.shop.open(scale.buyers, seed);
     let mut chance = Chance::new(seed);
     let mut ready = Vec::new();
     for _ in 0..scale.kills {
         tokio::time::sleep(Duration::from_millis(100 + chance.below(400))).await;
-        let victim = &mut stage.servers[usize::try_from(chance.below(2)).unwrap()];
+        let victim = &mut stage.servers[usize::try_from(chance.below(3)).unwrap()];
         victim.kill().await;
         tokio::time::sleep(Duration::from_millis(chance.below(200))).await;
         victim.start_again();
@@ -336,7 +337,7 @@ async fn kill(postgres: &Postgres, scale: &Scale, seed: u64, report: &mut Report
     let (mut figures, wrong) = stage.clear(postgres).await;
     let slowest = ready.into_iter().max().unwrap_or_default();
     figures.push(Figure::at_most("ready again in", slowest, Duration::from_secs(2)));
-    report.add(format!("one of two servers killed with SIGKILL, {} times", scale.kills), figures, wrong);
+    report.add(format!("one of three servers killed with SIGKILL, {} times", scale.kills), figures, wrong);
 }
 
 /// The network between one of two servers and PostgreSQL fails in every way.
@@ -408,6 +409,30 @@ async fn eight(postgres: &Postgres, report: &mut Report) {
     join_all(servers.iter_mut().map(Server::stop)).await;
     let figures = vec![Figure::told("all ready in", format!("{} ms", took.as_millis()))];
     report.add("eight servers start at once on an empty database", figures, Vec::new());
+}
+
+/// PostgreSQL takes no writes for a while, as a standby does before it is promoted.
+async fn read_only(postgres: &Postgres, scale: &Scale, seed: u64, report: &mut Report) {
+    let stage = Stage::set(postgres, "read_only", 2, PAIRS, HOLD_SECONDS).await;
+    let mut connection = postgres.connection(&stage.database).await.unwrap();
+    let mut set = async |switch: &str| {
+        let setting = format!("ALTER SYSTEM SET default_transaction_read_only = {switch}");
+        for command in ["SET default_transaction_read_only = off", &setting, "SELECT pg_reload_conf()"] {
+            diesel::sql_query(command).execute(&mut connection).await.unwrap();
+        }
+    };
+    let crowd = stage.shop.open(scale.buyers, seed);
+    for _ in 0..scale.storms {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        set("on").await;
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        set("off").await;
+    }
+    crowd.leave().await;
+    let slowest = stage.shop.log.slowest();
+    let (mut figures, wrong) = stage.clear(postgres).await;
+    figures.push(Figure::at_most("slowest answer", slowest, Duration::from_secs(8)));
+    report.add(format!("PostgreSQL takes no writes for 1.5 s, {} times", scale.storms), figures, wrong);
 }
 
 /// PostgreSQL crashes while buyers buy, and comes back after a while.
