@@ -64,6 +64,7 @@ async fn on_database(
     let settings = HttpSettings {
         cors_origins: config.cors_origins.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
+        proxy_header: config.proxy_header,
         limits: config.limits,
         graphiql: config.graphiql,
         introspection: config.introspection,

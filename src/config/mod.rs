@@ -81,8 +81,13 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "TRUSTED_PROXIES",
         "none",
-        "comma-separated addresses or networks, such as 10.0.0.0/8, of the balancers in front: what they say in \
-         X-Forwarded-For of where a client is, is believed",
+        "comma-separated addresses or networks, such as 10.0.0.0/8, of the balancers in front: what they say of where \
+         a client is, is believed",
+    ),
+    setting(
+        "PROXY_HEADER",
+        "x-forwarded-for",
+        "in which header they say it: x-forwarded-for or forwarded; the other one is anybody's invention",
     ),
     setting("GRAPHIQL", "on", "the page to explore the API; off for production"),
     setting("INTROSPECTION", "on", "answers to introspection; off for production"),
@@ -113,6 +118,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Who may say in a header where a client is.
     pub trusted_proxies: Vec<IpNet>,
+    /// In which header.
+    pub proxy_header: ProxyHeader,
     /// How large a request may be, and how many connections one client may hold.
     pub limits: Limits,
     /// Whether the page to explore the API is served.
@@ -145,6 +152,15 @@ pub enum BusConfig {
     Nats(SecretString),
     /// Not at all: there is one.
     Nobody,
+}
+
+/// In which header a proxy says where a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// The two secrets that sign tokens, and those that did before.

@@ -13,7 +13,8 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    BusConfig, Config, ConfigProblems, DatabaseConfig, Limit, Limits, LogFormat, Scope, TokenSecrets,
+    BusConfig, Config, ConfigProblems, DatabaseConfig, Limit, Limits, LogFormat, ProxyHeader, Scope,
+    TokenSecrets,
 };
 
 /// HS256 wants a key as long as its output (RFC 7518, section 3.2).
@@ -179,6 +180,20 @@ impl Reader<'_> {
         networks
     }
 
+    fn proxy_header(&mut self) -> ProxyHeader {
+        match self.text("PROXY_HEADER").map(|text| text.to_ascii_lowercase()).as_deref() {
+            None | Some("x-forwarded-for") => ProxyHeader::XForwardedFor,
+            Some("forwarded") => ProxyHeader::Forwarded,
+            Some(other) => {
+                self.problem(
+                    "PROXY_HEADER",
+                    format_args!("{other:?} is neither x-forwarded-for nor forwarded"),
+                );
+                ProxyHeader::XForwardedFor
+            }
+        }
+    }
+
     fn bus(&mut self) -> BusConfig {
         match self.text("BUS_URL").as_deref() {
             None | Some("postgres") => BusConfig::Postgres,
@@ -245,6 +260,7 @@ fn parse(scope: Scope, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config
         )),
         cors_origins: reader.origins(),
         trusted_proxies: reader.networks("TRUSTED_PROXIES"),
+        proxy_header: reader.proxy_header(),
         limits: Limits::read(|limit| reader.limit(limit)),
         graphiql: reader.switch("GRAPHIQL"),
         introspection: reader.switch("INTROSPECTION"),

@@ -2,35 +2,49 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-use crate::client::Client;
+use crate::{client::Client, config::ProxyHeader};
 
 /// The other end of the connection on which a request came.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// The client of a request. Reads `X-Forwarded-For` from its end, where the nearest proxy has written, for as long as what
-/// it says was written by a proxy that is trusted. Anybody may write there what they like before.
-pub(super) fn client_of(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Client {
+/// The client of a request. Reads the header from its end, where the nearest proxy has written, for as long as what it
+/// says was written by a proxy that is trusted. Anybody may write there what they like before.
+pub(super) fn client_of(peer: Peer, headers: &HeaderMap, said_in: ProxyHeader, trusted: &[IpNet]) -> Client {
     let is_trusted =
         |address: IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));
-    let lines = headers.get_all("x-forwarded-for").iter().rev();
+    let (name, read): (_, fn(&str) -> Option<IpAddr>) = match said_in {
+        ProxyHeader::XForwardedFor => ("x-forwarded-for", |hop| hop.trim().parse().ok()),
+        ProxyHeader::Forwarded => ("forwarded", forwarded_for),
+    };
+    let lines = headers.get_all(name).iter().rev();
+    // At every comma, also within quotes: a client could open one that the proxy's words would be in.
     let hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
     let mut client = peer.0;
     for hop in hops {
         if !is_trusted(client) {
             break;
         }
-        let Ok(before) = hop.trim().parse() else { break };
+        let Some(before) = read(hop) else { break };
         client = before;
     }
     Client::at(client)
+}
+
+/// `for` of an element such as `for="[2001:db8::1]:4711";proto=https` (RFC 7239, section 6).
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let (_, node) = pairs.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+    let node = node.trim().trim_matches('"');
+    let with_port = node.parse().map(|with_port: SocketAddr| with_port.ip());
+    with_port.or_else(|_| node.trim_matches(['[', ']']).parse()).ok()
 }
 
 /// Counts what each client holds open.
@@ -88,7 +102,33 @@ mod tests {
             headers.append("x-forwarded-for", line.parse().unwrap());
         }
         let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
-        client_of(Peer(peer.parse().unwrap()), &headers, &trusted).address()
+        let peer = Peer(peer.parse().unwrap());
+        client_of(peer, &headers, ProxyHeader::XForwardedFor, &trusted).address()
+    }
+
+    #[test]
+    fn the_standard_header_is_read_where_proxies_write_it() {
+        let (peer, trusted) = (Peer("10.0.0.1".parse().unwrap()), ["10.0.0.0/8".parse().unwrap()]);
+        for (forwarded, expected) in [
+            ("for=203.0.113.9", "203.0.113.9"),
+            ("for=198.51.100.7, for=203.0.113.9;proto=https;by=10.0.0.2, For=10.0.0.2", "203.0.113.9"),
+            ("proto=https; for=\"203.0.113.9:4711\"", "203.0.113.9"),
+            ("for=\"[2001:db8:1:2::3]:4711\"", "2001:db8:1:2::"),
+            ("for=\"[2001:db8:1:2::3]\"", "2001:db8:1:2::"),
+            // A quote that a client has opened hides nothing of what the proxy wrote after it.
+            ("for=\"198.51.100.7, for=203.0.113.9", "203.0.113.9"),
+            ("for=_hidden", "10.0.0.1"),
+            ("for=unknown", "10.0.0.1"),
+            ("by=203.0.113.9", "10.0.0.1"),
+            ("", "10.0.0.1"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("forwarded", forwarded.parse().unwrap());
+            // What the proxies do not write is the client's.
+            headers.insert("x-forwarded-for", "192.0.2.66".parse().unwrap());
+            let client = client_of(peer, &headers, ProxyHeader::Forwarded, &trusted);
+            assert_eq!(client.address(), expected.parse::<IpAddr>().unwrap(), "{forwarded}");
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ use tower_http::{
 use crate::{
     app::App,
     client::Client,
-    config::Limits,
+    config::{Limits, ProxyHeader},
     graphql::{ApiError, FanOut, Gate, Schema, schema},
 };
 use address::{Peer, Place, Places, client_of};
@@ -86,6 +86,8 @@ pub struct HttpSettings {
     pub cors_origins: Vec<String>,
     /// Who may say in a header where a client is.
     pub trusted_proxies: Vec<IpNet>,
+    /// In which header.
+    pub proxy_header: ProxyHeader,
     /// How large a request may be, and how many connections one client may hold.
     pub limits: Limits,
     /// Whether the page to explore the API is served.
@@ -131,7 +133,8 @@ struct Inner {
     kept: Kept,
     limits: Limits,
     places: Places,
-    trusted_proxies: Arc<[IpNet]>,
+    trusted_proxies: Box<[IpNet]>,
+    proxy_header: ProxyHeader,
     /// Set when the server begins to stop: readiness fails first.
     stopping: Arc<AtomicBool>,
     /// Tells open sockets to close.
@@ -166,6 +169,7 @@ pub async fn serve(
         limits: settings.limits,
         places: Places::new(settings.limits.streams_per_address),
         trusted_proxies: settings.trusted_proxies.clone().into(),
+        proxy_header: settings.proxy_header,
         origins: Origins::new(&settings.cors_origins),
         persisted: Persisted::new(),
         kept: Kept::new(),
@@ -270,7 +274,7 @@ impl Site {
     fn client(&self, parts: &Parts) -> Client {
         let peer = parts.extensions.get::<Peer>().copied();
         let Some(peer) = peer else { unreachable!("every request came over a connection") };
-        client_of(peer, &parts.headers, &self.trusted_proxies)
+        client_of(peer, &parts.headers, self.proxy_header, &self.trusted_proxies)
     }
 
     /// A place for a connection that stays open, of the client that sent this.

@@ -13,7 +13,7 @@ use sneaker_drop::{
     accounts::Lifetimes,
     app::App,
     bus::{Bus, InProcess, Transport},
-    config::{DatabaseConfig, Limits, TokenSecrets},
+    config::{DatabaseConfig, Limits, ProxyHeader, TokenSecrets},
     db::Database,
     drops::{Money, NewDrop, NewSize},
     http::{self, HttpSettings},
@@ -111,6 +111,7 @@ impl TestApp {
         let settings = HttpSettings {
             cors_origins: vec!["https://shop.example".into()],
             trusted_proxies: Vec::new(),
+            proxy_header: ProxyHeader::XForwardedFor,
             limits,
             graphiql: true,
             introspection: true,
