@@ -18,6 +18,7 @@ mod gate;
 mod hang_ups;
 mod http;
 mod kept;
+mod least_rights;
 mod loaders;
 mod memory;
 mod migrations;

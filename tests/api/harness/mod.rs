@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sneaker_drop::{
     accounts::Lifetimes,
     app::App,
-    bus::{Bus, InProcess, Transport},
+    bus::{Bus, InProcess, Postgres, Transport},
     config::{DatabaseConfig, Limits, ProxyHeader, TokenSecrets},
     db::Database,
     drops::{Money, NewDrop, NewSize},
@@ -139,6 +139,17 @@ impl TestApp {
     /// The same, with nothing running beside the requests.
     pub async fn still_second(&self) -> Self {
         Self::start_with(&self.database, false).await
+    }
+
+    /// Another server on the same database, with the rights of this role.
+    pub async fn second_as(&self, role: &str) -> Self {
+        let url = url_as(&self.database, role).await;
+        Self::start_over(&url, &self.database, Postgres::new(&url.clone().into()).unwrap(), true).await
+    }
+
+    /// A connection of this role's.
+    pub async fn connection_as(&self, role: &str) -> AsyncPgConnection {
+        AsyncPgConnection::establish(&url_as(&self.database, role).await).await.unwrap()
     }
 
     /// Another server on the same database, behind a network that fails as it is told.
@@ -329,6 +340,10 @@ impl TestApp {
     pub async fn assert_stock_law(&self) {
         assert_eq!(self.findings().await, [], "the stock law is broken");
     }
+}
+
+async fn url_as(database: &str, role: &str) -> String {
+    cluster().await.url(database).replace("user=sneaker_drop", &format!("user={role}"))
 }
 
 /// Asks again and again until it is so; the test's own limit ends what never comes.
