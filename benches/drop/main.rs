@@ -13,6 +13,8 @@ mod pgbench;
 mod report;
 mod rows;
 mod server;
+#[path = "../../tests/support/shoe.rs"]
+mod shoe;
 #[path = "../../tests/support/token.rs"]
 mod token;
 #[path = "../../tests/support/watchdog.rs"]

@@ -15,7 +15,7 @@ use sneaker_drop::{
         self, Database,
         private::{PrivatePostgres, Role},
     },
-    drops::{Drops, Money, NewDrop, NewSize},
+    drops::Drops,
     ids::{DropId, NodeId},
     stock::audit,
     telemetry::Metrics,
@@ -23,7 +23,7 @@ use sneaker_drop::{
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use uuid::Uuid;
 
-use crate::{token::access_token, watchdog};
+use crate::{shoe::shoe, token::access_token, watchdog};
 
 const ACCESS: &str = "bench-access-secret-0123456789abcdef";
 const REFRESH: &str = "bench-refresh-secret-0123456789abcde";
@@ -103,19 +103,7 @@ impl Server {
 
     /// A live drop; the server knows of it when this returns.
     pub async fn drop(&self, sizes: &[(&str, i32)], hold_seconds: i32, limit: i32) -> String {
-        let sizes = sizes.iter().map(|(size, stock)| NewSize { size: (*size).to_owned(), stock: *stock });
-        let new = NewDrop {
-            name: "Meridian Low 'Chalk Gum'".to_owned(),
-            description: None,
-            image_url: None,
-            price: Money { amount: 18_000, currency: "USD".to_owned() },
-            starts_at: None,
-            ends_at: None,
-            hold_seconds,
-            purchase_limit: limit,
-            sizes: Some(sizes.collect()),
-            stock: None,
-        };
+        let new = shoe(sizes, hold_seconds, limit);
         let id: DropId = Drops::new(&self.database).create(new).await.unwrap().id;
         tokio::time::sleep(Duration::from_millis(600)).await;
         NodeId::Drop(id).encode()

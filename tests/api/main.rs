@@ -31,6 +31,8 @@ mod purchase;
 mod reserve;
 mod round_trips;
 mod schema;
+#[path = "../support/shoe.rs"]
+mod shoe;
 mod socket;
 mod streams;
 mod tls;

@@ -15,6 +15,8 @@ mod proxy;
 mod report;
 mod scenarios;
 mod servers;
+#[path = "../support/shoe.rs"]
+mod shoe;
 #[path = "../support/token.rs"]
 mod token;
 #[path = "../support/watchdog.rs"]

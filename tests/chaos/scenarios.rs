@@ -6,13 +6,7 @@ use diesel_async::RunQueryDsl as _;
 use futures_util::{SinkExt as _, StreamExt as _, future::join_all};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use sneaker_drop::{
-    config::DatabaseConfig,
-    db::Database,
-    drops::{Drops, Money, NewDrop, NewSize},
-    ids::NodeId,
-    telemetry::Metrics,
-};
+use sneaker_drop::{config::DatabaseConfig, db::Database, drops::Drops, ids::NodeId, telemetry::Metrics};
 use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 use uuid::Uuid;
@@ -24,6 +18,7 @@ use crate::{
     proxy::{Proxy, Weather},
     report::{Figure, Report},
     servers::{ACCESS, Server},
+    shoe::shoe,
     token::access_token,
 };
 
@@ -140,18 +135,7 @@ impl Stage {
 async fn make_drop(url: &str, pairs: i32, hold_seconds: i32) -> String {
     let settings = DatabaseConfig { url: Some(url.to_owned().into()), direct_url: None, pool_size: 2 };
     let drops = Drops::new(&Database::new(&settings, &Metrics::default()).unwrap());
-    let new = NewDrop {
-        name: "Meridian Low".to_owned(),
-        description: None,
-        image_url: None,
-        price: Money { amount: 18_000, currency: "USD".to_owned() },
-        starts_at: None,
-        ends_at: None,
-        hold_seconds,
-        purchase_limit: 1,
-        sizes: Some(vec![NewSize { size: "ONE".to_owned(), stock: pairs }]),
-        stock: None,
-    };
+    let new = shoe(&[("ONE", pairs)], hold_seconds, 1);
     NodeId::Drop(drops.create(new).await.unwrap().id).encode()
 }
 

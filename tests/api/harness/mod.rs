@@ -15,7 +15,7 @@ use sneaker_drop::{
     bus::{Bus, InProcess, Postgres, Transport},
     config::{DatabaseConfig, Limits, ProxyHeader, TokenSecrets},
     db::Database,
-    drops::{Money, NewDrop, NewSize},
+    drops::NewDrop,
     http::{self, HttpSettings},
     ids::{DropId, NodeId, UserId},
     stock::audit::{self, Finding},
@@ -26,7 +26,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use crate::{proxy::Proxy, token};
+use crate::{proxy::Proxy, shoe::shoe, token};
 
 pub use cluster::cluster;
 pub use socket::Socket;
@@ -233,19 +233,7 @@ impl TestApp {
     }
 
     pub async fn drop_like(&self, sizes: &[(&str, i32)], change: impl FnOnce(&mut NewDrop)) -> DropId {
-        let sizes = sizes.iter().map(|(size, stock)| NewSize { size: (*size).to_owned(), stock: *stock });
-        let mut new = NewDrop {
-            name: "Runner".to_owned(),
-            description: None,
-            image_url: None,
-            price: Money { amount: 18_000, currency: "USD".to_owned() },
-            starts_at: None,
-            ends_at: None,
-            hold_seconds: 60,
-            purchase_limit: 1,
-            sizes: Some(sizes.collect()),
-            stock: None,
-        };
+        let mut new = shoe(sizes, 60, 1);
         change(&mut new);
         self.app.create_drop(new).await.unwrap().id
     }
