@@ -16,12 +16,12 @@ mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
+use secrecy::SecretString;
+use tokio::sync::Notify;
+
 pub use error::{AccountError, RefreshRefusal, SignupRefusal};
 pub use secrets::{SecretError, kept_secrets, random_secret};
 pub use tokens::TokenRejected;
-
-use secrecy::SecretString;
-use tokio::sync::Notify;
 
 use crate::{
     bus::Bus,
@@ -183,23 +183,17 @@ impl Accounts {
         password: &str,
         client: Client,
     ) -> Result<Option<SessionTokens>, AccountError<()>> {
-        let email = rules::normal_email(email);
+        let (email, password) = (rules::normal_email(email), rules::normal_password(password));
         let attempt = self.attempts.begin_at(&email, client);
         let attempt = attempt.map_err(|retry_after| AccountError::TooMany { retry_after })?;
-        // The connection goes back before the slow part.
-        let found =
-            retried(|| self.db.run(async |connection| queries::find_credentials(connection, &email).await))
-                .await?;
-        let (user_id, hash) = found.map_or((None, None), |(id, hash)| (Some(id), Some(hash)));
-        let password = rules::normal_password(password);
-        let right = match self.passwords.verify(password.clone(), hash.clone()).await {
-            Ok(right) => right,
+        let (found, right) = match self.check(&email, password.clone()).await {
+            Ok(checked) => checked,
             Err(error) => {
                 attempt.was_none();
                 return Err(error);
             }
         };
-        let Some((user_id, hash)) = user_id.zip(hash).filter(|_| right) else { return Ok(None) };
+        let Some((user_id, hash)) = found.filter(|_| right) else { return Ok(None) };
         attempt.was_right();
         if self.passwords.is_weak(&hash) {
             self.hash_anew(user_id, password, &hash).await;
@@ -212,12 +206,27 @@ impl Accounts {
         Ok(Some(self.tokens_for(user_id, opening, times)))
     }
 
+    /// The account with this address, if there is one, and whether this is its password.
+    async fn check(
+        &self,
+        email: &str,
+        password: SecretString,
+    ) -> Result<(Option<(UserId, String)>, bool), AccountError<()>> {
+        // The connection goes back before the slow part.
+        let found =
+            retried(|| self.db.run(async |connection| queries::find_credentials(connection, email).await))
+                .await?;
+        let hash = found.as_ref().map(|(_, hash)| hash.clone());
+        let right = self.passwords.verify(password, hash).await?;
+        Ok((found, right))
+    }
+
     /// Replaces a hash that is weaker than they are made now. Who signs in has signed in, whatever comes of it.
     async fn hash_anew(&self, user_id: UserId, password: SecretString, old: &str) {
         let replaced = async {
             let hash = self.passwords.hash::<()>(password).await?;
             self.db
-                .run(async |connection| queries::replace_hash(connection, user_id, old, &hash).await)
+                .run(async |connection| queries::mark_rehashed(connection, user_id, old, &hash).await)
                 .await?;
             Ok::<(), AccountError<()>>(())
         };

@@ -1,7 +1,7 @@
 //! Passwords become argon2id hashes, off the async threads and no more at once than there are processors.
 //!
-//! Each hash needs 19 MiB and some 20 ms of a processor, or more where more is set. The permit travels with the work: a client that hangs up
-//! frees its place in the line, but not the processor before the work is done.
+//! Each hash needs 19 MiB and some 20 ms of a processor, or more where more is set. The permit travels with the work: a
+//! client that hangs up frees its place in the line, but not the processor before the work is done.
 
 use std::{
     sync::{

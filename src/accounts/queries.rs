@@ -93,8 +93,8 @@ pub(super) async fn find_credentials(
     Ok(query.first(connection).await.optional()?)
 }
 
-/// Unless it was replaced meanwhile.
-pub(super) async fn replace_hash(
+/// Replaces a hash, unless that was done meanwhile.
+pub(super) async fn mark_rehashed(
     connection: &mut Connection,
     id: UserId,
     old: &str,

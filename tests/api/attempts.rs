@@ -6,7 +6,10 @@ use reqwest::header;
 use serde_json::{Value, json};
 use sneaker_drop::{accounts::AccountError, client::Client};
 
-use crate::harness::{TestApp, drive, drive_still, global};
+use crate::{
+    harness::{TestApp, drive, drive_still, global},
+    proxy::Weather,
+};
 
 const PASSWORD: &str = "analytical engine";
 
@@ -47,6 +50,24 @@ async fn a_guesser_is_slowed_down_and_the_owner_gets_in() {
             assert_eq!(log_in(app, email, "a wrong password", home).await, Some(false));
         }
         assert_eq!(log_in(app, email, PASSWORD, home).await, None, "at home one may guess as often");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_try_that_found_no_database_is_none() {
+    drive_still(async |app| {
+        let (network, client) = (app.network().await, at("192.0.2.1"));
+        let server = app.still_second_behind(&network).await;
+        app.app.accounts.signup("ada", "ada@example.com", PASSWORD, client).await.unwrap();
+        network.set(Weather::Closed);
+        for _ in 0..12 {
+            let tried = server.app.accounts.login("ada@example.com", PASSWORD, client).await;
+            assert!(matches!(tried, Err(AccountError::Db(_))), "{tried:?}");
+        }
+        network.set(Weather::Fair);
+        assert_eq!(log_in(&server, "ada@example.com", PASSWORD, client).await, Some(true));
+        server.stop().await;
     })
     .await;
 }
