@@ -6,10 +6,11 @@ use tokio::task::JoinSet;
 
 use crate::{
     accounts::{Accounts, Lifetimes},
+    admission::Admissions,
     bus::{Bus, Hint},
     config::{Limits, TokenSecrets},
     db::{self, Database, DbError},
-    drops::{CreateError, DropState, Drops, NewDrop},
+    drops::{CreateError, CreateRefusal, DropState, Drops, NewDrop},
     feed::Feed,
     stock::Stock,
     telemetry::Metrics,
@@ -28,6 +29,8 @@ pub struct Services {
     pub db: Database,
     /// People and sign-ins.
     pub accounts: Accounts,
+    /// The doors in front of drops.
+    pub admissions: Admissions,
     /// The catalogue.
     pub drops: Drops,
     /// Who is told.
@@ -53,6 +56,7 @@ impl App {
     pub fn new(
         db: Database,
         secrets: &TokenSecrets,
+        admissions: Admissions,
         lifetimes: Lifetimes,
         limits: &Limits,
         bus: Bus,
@@ -63,6 +67,7 @@ impl App {
         Self(Arc::new(Services {
             accounts: Accounts::new(&db, secrets, lifetimes, limits, &bus, &metrics),
             stock: Stock::new(&db, &drops, &feed, &metrics, limits),
+            admissions,
             drops,
             feed,
             bus,
@@ -90,6 +95,9 @@ impl App {
     /// # Errors
     /// Wrong fields, or the database.
     pub async fn create_drop(&self, new: NewDrop) -> Result<Arc<DropState>, CreateError> {
+        if new.admission_required && !self.admissions.are_possible() {
+            return Err(CreateError::Refused(vec![CreateRefusal::no_admission()]));
+        }
         let state = Arc::new(self.drops.create(new).await?);
         self.feed.announce(state.clone());
         Ok(state)

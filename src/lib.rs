@@ -2,10 +2,11 @@
 //! time and tells every open page the stock as it changes.
 //!
 //! `ARCHITECTURE.md` has the map. Imports go down only: `ids`, `clock`, `client`, `config`,
-//! `rates`, `telemetry`; `db`; `bus`;
+//! `rates`, `telemetry`; `admission`, `db`; `bus`;
 //! `accounts`, `drops`; `feed`; `stock`; `app`; `graphql`; `http`; `cli`.
 
 pub mod accounts;
+pub mod admission;
 pub mod app;
 pub mod bus;
 pub mod cli;

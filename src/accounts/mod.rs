@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use tokio::sync::Notify;
 
 pub use error::{AccountError, RefreshRefusal, SignupRefusal};
-pub use secrets::{SecretError, kept_secrets, random_secret};
+pub use secrets::{SecretError, kept_admission_secret, kept_secrets, random_secret};
 pub use tokens::TokenRejected;
 
 use crate::{

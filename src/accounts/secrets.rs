@@ -10,7 +10,7 @@ use std::{
 use secrecy::SecretString;
 
 use super::tokens::random_jti;
-use crate::config::TokenSecrets;
+use crate::config::{AdmissionSecrets, TokenSecrets};
 
 /// A secret cannot be read or kept.
 #[derive(Debug, thiserror::Error)]
@@ -30,15 +30,28 @@ pub fn random_secret() -> SecretString {
 /// # Errors
 /// The file that cannot be read or written, and why.
 pub fn kept_secrets(data_dir: &Path) -> Result<TokenSecrets, SecretError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir)
-        .map_err(|error| SecretError { path: data_dir.to_owned(), why: error.to_string() })?;
+    ensure_folder(data_dir)?;
     Ok(TokenSecrets::new(
         kept(&data_dir.join("jwt-access-secret"))?,
         kept(&data_dir.join("jwt-refresh-secret"))?,
     ))
+}
+
+/// The same for admissions.
+///
+/// # Errors
+/// As for [`kept_secrets`].
+pub fn kept_admission_secret(data_dir: &Path) -> Result<AdmissionSecrets, SecretError> {
+    ensure_folder(data_dir)?;
+    Ok(AdmissionSecrets { current: kept(&data_dir.join("admission-secret"))?, previous: None })
+}
+
+fn ensure_folder(data_dir: &Path) -> Result<(), SecretError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .map_err(|error| SecretError { path: data_dir.to_owned(), why: error.to_string() })
 }
 
 fn kept(path: &Path) -> Result<SecretString, SecretError> {

@@ -6,7 +6,8 @@ use secrecy::SecretString;
 
 use super::{Failure, demo};
 use crate::{
-    accounts::{Lifetimes, Role, kept_secrets, random_secret},
+    accounts::{Lifetimes, Role, kept_admission_secret, kept_secrets, random_secret},
+    admission::Admissions,
     app::App,
     bus::{self, Bus},
     config::{BusConfig, Config, DatabaseConfig, TokenSecrets},
@@ -59,7 +60,8 @@ pub(super) fn app(config: &Config, database: &DatabaseConfig) -> Result<App, Fai
     let metrics = Metrics::default();
     let db = Database::new(database, &metrics)?;
     let bus = bus(config, database, &metrics)?;
-    Ok(App::new(db, &secrets(config)?, lifetimes(config), &config.limits, bus, metrics))
+    let secrets = secrets(config)?;
+    Ok(App::new(db, &secrets, admissions(config)?, lifetimes(config), &config.limits, bus, metrics))
 }
 
 fn bus(config: &Config, database: &DatabaseConfig, metrics: &Metrics) -> Result<Bus, Failure> {
@@ -80,6 +82,15 @@ fn secrets(config: &Config) -> Result<TokenSecrets, Failure> {
         Some(secrets) => Ok(secrets.clone()),
         None => Ok(kept_secrets(&config.data_dir)?),
     }
+}
+
+/// By the secret of the settings, or by the one that is kept where the private database is.
+pub(super) fn admissions(config: &Config) -> Result<Admissions, Failure> {
+    let kept = match (&config.admission, &config.database.url) {
+        (None, None) => Some(kept_admission_secret(&config.data_dir)?),
+        _ => None,
+    };
+    Ok(Admissions::new(config.admission.as_ref().or(kept.as_ref())))
 }
 
 fn lifetimes(config: &Config) -> Lifetimes {
@@ -144,5 +155,6 @@ fn app_without_tokens(config: &Config, database: &DatabaseConfig) -> Result<App,
     let secrets = TokenSecrets::new(random_secret(), random_secret());
     // It does little and ends; what other servers have to know of it, they find by themselves.
     let bus = Bus::over(bus::InProcess::default(), &metrics);
-    Ok(App::new(db, &secrets, lifetimes(config), &config.limits, bus, metrics))
+    let admissions = Admissions::new(config.admission.as_ref());
+    Ok(App::new(db, &secrets, admissions, lifetimes(config), &config.limits, bus, metrics))
 }

@@ -98,7 +98,8 @@ async fn hold(
     size: Option<&str>,
 ) -> Result<Option<ReservationId>, Failure> {
     let key = format!("demo {}", size.unwrap_or_default());
-    let reserve = Reserve { drop_id, size: size.map(str::to_owned), idempotency_key: Some(key) };
+    let reserve =
+        Reserve { drop_id, size: size.map(str::to_owned), idempotency_key: Some(key), admission: None };
     let answer = app.stock.reserve(user, reserve).await?;
     Ok(answer.reservation.filter(|_| answer.refusal.is_none()).map(|reservation| reservation.id))
 }
@@ -124,6 +125,7 @@ fn drop(name: &str, description: &str, amount: i32, currency: &str) -> NewDrop {
         ends_at: None,
         hold_seconds: 60,
         purchase_limit: 1,
+        admission_required: false,
         sizes: None,
         stock: None,
     }

@@ -1,5 +1,6 @@
 //! The commands of the program.
 
+mod admit;
 mod audit;
 mod database;
 mod demo;
@@ -51,6 +52,8 @@ enum Command {
     /// Give or take the administrator's role
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Sign an admission token, as a waiting room in front of a drop does, and print it
+    Admit(admit::Arguments),
     /// Check the stock law and the ledger on a live database
     Audit {
         /// One JSON object instead of text; with --watch one a line
@@ -86,7 +89,9 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Command::Serve(_) => Scope::Server,
-        Command::Migrate | Command::Seed | Command::Admin(_) | Command::Audit { .. } => Scope::Database,
+        Command::Migrate | Command::Seed | Command::Admin(_) | Command::Admit(_) | Command::Audit { .. } => {
+            Scope::Database
+        }
     };
     let config = match config::load(scope) {
         Ok(config) => config,
@@ -117,6 +122,7 @@ async fn run(command: Command, config: &Config) -> Result<ExitCode, Failure> {
         Command::Admin(AdminCommand::Revoke { email }) => {
             database::set_role(config, &email, Role::Buyer).await
         }
+        Command::Admit(arguments) => admit::admit(config, &arguments),
         Command::Audit { json, watch } => audit::audit(config, json, watch).await,
         Command::Schema => Ok(ExitCode::SUCCESS),
     }

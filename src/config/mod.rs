@@ -71,6 +71,13 @@ pub const SETTINGS: &[Setting] = &[
         "none",
         "the refresh secret of before, whose tokens can still be traded",
     ),
+    setting(
+        "ADMISSION_SECRET",
+        "with DATABASE_URL: none, no drop can want an admission; else made once and kept in DATA_DIR",
+        "signs admission tokens, and verifies those that a waiting room has signed with it; 32 bytes or more, another \
+         one than the rest",
+    ),
+    setting("ADMISSION_SECRET_PREVIOUS", "none", "the admission secret of before, whose tokens stay good"),
     setting("ACCESS_TOKEN_SECONDS", "900", "how long an access token is good, 10 to 86400"),
     setting("REFRESH_TOKEN_SECONDS", "2592000", "how long a refresh token is good, 60 to 31536000"),
     setting(
@@ -110,6 +117,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Token signing; `None` where the command signs nothing or the secrets are kept in `data_dir`.
     pub secrets: Option<TokenSecrets>,
+    /// Admission tokens; `None` as for `secrets`, or where no drop can want one.
+    pub admission: Option<AdmissionSecrets>,
     /// How long an access token is good.
     pub access_token_lifetime: Duration,
     /// How long a refresh token is good; each refresh starts it anew.
@@ -181,6 +190,15 @@ impl TokenSecrets {
     pub fn new(access: SecretString, refresh: SecretString) -> Self {
         Self { access, refresh, previous_access: None, previous_refresh: None }
     }
+}
+
+/// The secret that signs admission tokens, and the one that did before.
+#[derive(Clone, Debug)]
+pub struct AdmissionSecrets {
+    /// The one.
+    pub current: SecretString,
+    /// The one before.
+    pub previous: Option<SecretString>,
 }
 
 /// How log lines look.

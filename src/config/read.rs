@@ -13,8 +13,8 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    BusConfig, Config, ConfigProblems, DatabaseConfig, Limit, Limits, LogFormat, ProxyHeader, Scope,
-    TokenSecrets,
+    AdmissionSecrets, BusConfig, Config, ConfigProblems, DatabaseConfig, Limit, Limits, LogFormat,
+    ProxyHeader, Scope, TokenSecrets,
 };
 
 /// HS256 wants a key as long as its output (RFC 7518, section 3.2).
@@ -111,9 +111,31 @@ impl Reader<'_> {
         Some(text.into())
     }
 
-    fn secrets(&mut self, scope: Scope, has_database_url: bool) -> Option<TokenSecrets> {
-        let access = self.secret("JWT_ACCESS_SECRET");
-        let refresh = self.secret("JWT_REFRESH_SECRET");
+    fn secrets(
+        &mut self,
+        scope: Scope,
+        has_database_url: bool,
+    ) -> (Option<TokenSecrets>, Option<AdmissionSecrets>) {
+        let names = [
+            "JWT_ACCESS_SECRET",
+            "JWT_REFRESH_SECRET",
+            "JWT_ACCESS_SECRET_PREVIOUS",
+            "JWT_REFRESH_SECRET_PREVIOUS",
+            "ADMISSION_SECRET",
+            "ADMISSION_SECRET_PREVIOUS",
+        ];
+        let all = names.map(|name| (name, self.secret(name)));
+        for (place, (name, secret)) in all.iter().enumerate() {
+            let Some(secret) = secret else { continue };
+            let same = |(_, other): &&(&str, Option<SecretString>)| {
+                other.as_ref().is_some_and(|other| other.expose_secret() == secret.expose_secret())
+            };
+            if let Some((other, _)) = all.iter().take(place).find(same) {
+                self.problem(name, format_args!("is the same as {other}"));
+            }
+        }
+        let [access, refresh, previous_access, previous_refresh, admission, previous_admission] =
+            all.map(|(_, secret)| secret);
         let required = scope == Scope::Server && has_database_url;
         for (name, value, other) in
             [("JWT_ACCESS_SECRET", &access, &refresh), ("JWT_REFRESH_SECRET", &refresh, &access)]
@@ -123,25 +145,14 @@ impl Reader<'_> {
                 self.problem(name, format_args!("is required {why}; 32 bytes or more"));
             }
         }
-        let previous_access = self.secret("JWT_ACCESS_SECRET_PREVIOUS");
-        let previous_refresh = self.secret("JWT_REFRESH_SECRET_PREVIOUS");
-        let (access, refresh) = (access?, refresh?);
-        let all = [
-            ("JWT_ACCESS_SECRET", Some(&access)),
-            ("JWT_REFRESH_SECRET", Some(&refresh)),
-            ("JWT_ACCESS_SECRET_PREVIOUS", previous_access.as_ref()),
-            ("JWT_REFRESH_SECRET_PREVIOUS", previous_refresh.as_ref()),
-        ];
-        for (place, (name, secret)) in all.iter().enumerate() {
-            let Some(secret) = secret else { continue };
-            let same = |(_, other): &&(&str, Option<&SecretString>)| {
-                other.is_some_and(|other| other.expose_secret() == secret.expose_secret())
-            };
-            if let Some((other, _)) = all.iter().take(place).find(same) {
-                self.problem(name, format_args!("is the same as {other}"));
-            }
-        }
-        Some(TokenSecrets { access, refresh, previous_access, previous_refresh })
+        let tokens = access.zip(refresh).map(|(access, refresh)| TokenSecrets {
+            access,
+            refresh,
+            previous_access,
+            previous_refresh,
+        });
+        let admission = admission.map(|current| AdmissionSecrets { current, previous: previous_admission });
+        (tokens, admission)
     }
 
     fn origins(&mut self) -> Vec<String> {
@@ -240,10 +251,12 @@ fn parse(scope: Scope, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config
     if url.is_none() && direct_url.is_some() {
         reader.problem("DATABASE_DIRECT_URL", "is of no use without DATABASE_URL");
     }
+    let (secrets, admission) = reader.secrets(scope, url.is_some());
     let config = Config {
         host: reader.parsed("HOST", IpAddr::V4(Ipv4Addr::LOCALHOST), "an IP address"),
         port: reader.parsed("PORT", 4000, "a port, 0 to 65535"),
-        secrets: reader.secrets(scope, url.is_some()),
+        secrets,
+        admission,
         database: DatabaseConfig {
             url,
             direct_url,

@@ -32,6 +32,7 @@ diesel::table! {
         cancelled_at -> Nullable<Timestamptz>,
         stock_version -> Int4,
         created_at -> Timestamptz,
+        admission_required -> Bool,
     }
 }
 
@@ -76,6 +77,7 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
         closed_at -> Nullable<Timestamptz>,
+        admission_id -> Nullable<Text>,
     }
 }
 

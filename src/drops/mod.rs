@@ -7,6 +7,7 @@ mod queries;
 mod rules;
 mod state;
 
+pub(crate) use queries::{CatalogueRow, CatalogueTypes, catalogue_columns};
 pub use rules::{CreateRefusal, CreateRefusalCode, NewDrop, NewSize};
 pub use state::{Catalogue, DropState, DropStatus, Money, SizeStock, StockCount};
 

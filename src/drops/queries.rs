@@ -18,17 +18,17 @@ use crate::{
 
 type Result<T> = std::result::Result<T, DbError>;
 
-/// What [`StateRow`] reads, of `drops AS d` and `drop_sizes AS s`.
-macro_rules! state_columns {
+/// What [`CatalogueRow`] reads, of `drops`.
+macro_rules! catalogue_columns {
     () => {
-        "d.id, d.name, d.description, d.image_url, d.price_amount, d.price_currency, d.starts_at, d.ends_at, \
-         d.hold_seconds, d.purchase_limit, d.cancelled_at, d.created_at, d.stock_version, \
-         s.size, s.total, s.available, s.held, s.sold, statement_timestamp() "
+        "name, description, image_url, price_amount, price_currency, starts_at, ends_at, hold_seconds, purchase_limit, \
+         admission_required, cancelled_at, created_at"
     };
 }
 
-type StateTypes = (
-    SqlUuid,
+pub(crate) use catalogue_columns;
+
+pub(crate) type CatalogueTypes = (
     Text,
     Nullable<Text>,
     Nullable<Text>,
@@ -38,21 +38,14 @@ type StateTypes = (
     Nullable<Timestamptz>,
     Integer,
     Integer,
+    Bool,
     Nullable<Timestamptz>,
-    Timestamptz,
-    Integer,
-    Text,
-    Integer,
-    Integer,
-    Integer,
-    Integer,
     Timestamptz,
 );
 
-/// One size of a drop, with the drop.
+/// A drop, its stock aside.
 #[derive(Debug, Queryable)]
-pub(crate) struct StateRow {
-    id: DropId,
+pub(crate) struct CatalogueRow {
     name: String,
     description: Option<String>,
     image_url: Option<String>,
@@ -62,8 +55,47 @@ pub(crate) struct StateRow {
     ends_at: Option<Timestamp>,
     hold_seconds: i32,
     purchase_limit: i32,
+    admission_required: bool,
     cancelled_at: Option<Timestamp>,
     created_at: Timestamp,
+}
+
+impl From<CatalogueRow> for Catalogue {
+    fn from(row: CatalogueRow) -> Self {
+        Self {
+            name: row.name,
+            description: row.description,
+            image_url: row.image_url,
+            price: Money { amount: row.price_amount, currency: row.price_currency },
+            starts_at: row.starts_at,
+            ends_at: row.ends_at,
+            hold_seconds: row.hold_seconds,
+            purchase_limit: row.purchase_limit,
+            admission_required: row.admission_required,
+            cancelled_at: row.cancelled_at,
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// What [`StateRow`] reads, of `drops AS d` and `drop_sizes AS s`.
+macro_rules! state_columns {
+    () => {
+        concat!(
+            "d.id, ",
+            catalogue_columns!(),
+            ", d.stock_version, s.size, s.total, s.available, s.held, s.sold, statement_timestamp() "
+        )
+    };
+}
+
+type StateTypes = (SqlUuid, CatalogueTypes, Integer, Text, Integer, Integer, Integer, Integer, Timestamptz);
+
+/// One size of a drop, with the drop.
+#[derive(Debug, Queryable)]
+struct StateRow {
+    id: DropId,
+    catalogue: CatalogueRow,
     version: i32,
     size: String,
     total: i32,
@@ -74,7 +106,7 @@ pub(crate) struct StateRow {
 }
 
 /// Puts drops together from their sizes, which come in order, those of one drop in a row.
-pub(crate) fn assemble(rows: Vec<StateRow>) -> Vec<DropState> {
+fn assemble(rows: Vec<StateRow>) -> Vec<DropState> {
     let mut states: Vec<DropState> = Vec::new();
     let mut places: HashMap<DropId, usize> = HashMap::new();
     for row in rows {
@@ -87,18 +119,7 @@ pub(crate) fn assemble(rows: Vec<StateRow>) -> Vec<DropState> {
         places.insert(row.id, states.len());
         states.push(DropState {
             id: row.id,
-            catalogue: Catalogue {
-                name: row.name,
-                description: row.description,
-                image_url: row.image_url,
-                price: Money { amount: row.price_amount, currency: row.price_currency },
-                starts_at: row.starts_at,
-                ends_at: row.ends_at,
-                hold_seconds: row.hold_seconds,
-                purchase_limit: row.purchase_limit,
-                cancelled_at: row.cancelled_at,
-                created_at: row.created_at,
-            },
+            catalogue: row.catalogue.into(),
             sizes: vec![size],
             version: row.version,
             read: ClockReading::arrived_now(row.now),
@@ -218,8 +239,8 @@ statement!(
     InsertDrop -> SqlUuid,
     "WITH new_drop AS (
         INSERT INTO drops (id, name, description, image_url, price_amount, price_currency, starts_at, ends_at,
-                           hold_seconds, purchase_limit, stock_version, created_at)
-        SELECT $1, $2, $3, $4, $5, $6, coalesce($7, statement_timestamp()), $8, $9, $10, 1, statement_timestamp()
+                           hold_seconds, purchase_limit, admission_required, stock_version, created_at)
+        SELECT $1, $2, $3, $4, $5, $6, coalesce($7, statement_timestamp()), $8, $9, $10, $13, 1, statement_timestamp()
         WHERE $8 IS NULL OR $8 > greatest(coalesce($7, statement_timestamp()), statement_timestamp())
         RETURNING id, created_at
      ), opening AS (
@@ -245,6 +266,7 @@ statement!(
         starts_at: Nullable<Timestamptz> => Option<Timestamp>,
         ends_at: Nullable<Timestamptz> => Option<Timestamp>, hold_seconds: Integer => i32,
         purchase_limit: Integer => i32, sizes: Array<Text> => Vec<String>, stocks: Array<Integer> => Vec<i32>,
+        admission_required: Bool => bool,
     }
 );
 
@@ -265,6 +287,7 @@ pub(super) async fn insert_drop(connection: &mut Connection, id: DropId, drop: C
         purchase_limit: new.purchase_limit,
         sizes,
         stocks,
+        admission_required: new.admission_required,
     };
     let made: Option<Uuid> = insert.get_result(connection).await.optional()?;
     Ok(made.is_some())

@@ -38,6 +38,8 @@ pub struct NewDrop {
     pub hold_seconds: i32,
     /// 1 to 10,000.
     pub purchase_limit: i32,
+    /// Whether `reserve` wants an admission.
+    pub admission_required: bool,
     /// Up to 100 sizes; or `stock`.
     pub sizes: Option<Vec<NewSize>>,
     /// Pairs of a drop that comes in one size; or `sizes`.
@@ -86,6 +88,11 @@ pub struct CreateRefusal {
 impl CreateRefusal {
     fn new(code: CreateRefusalCode, field: &[&str], message: impl Into<String>) -> Self {
         Self { code, field: field.iter().map(|part| (*part).to_owned()).collect(), message: message.into() }
+    }
+
+    pub(crate) fn no_admission() -> Self {
+        let message = "This server has no ADMISSION_SECRET: nobody could be admitted.";
+        Self::new(CreateRefusalCode::Invalid, &["admissionRequired"], message)
     }
 
     pub(super) fn ends_too_early() -> Self {

@@ -55,6 +55,8 @@ pub struct Catalogue {
     pub hold_seconds: i32,
     /// Pairs that one buyer may have.
     pub purchase_limit: i32,
+    /// Whether `reserve` wants an admission.
+    pub admission_required: bool,
     /// When it was withdrawn.
     pub cancelled_at: Option<Timestamp>,
     /// When it was made.
@@ -159,6 +161,7 @@ mod tests {
                 ends_at,
                 hold_seconds: 60,
                 purchase_limit: 1,
+                admission_required: false,
                 cancelled_at,
                 created_at: at,
             },

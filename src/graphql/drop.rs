@@ -160,6 +160,11 @@ impl SneakerDrop {
         self.state.catalogue.purchase_limit
     }
 
+    /// Whether `reserve` wants an `admissionToken`, which whoever keeps the door to this drop hands out.
+    async fn admission_required(&self) -> bool {
+        self.state.catalogue.admission_required
+    }
+
     /// All pairs. totalStock = availableStock + heldStock + soldStock, always, for the drop and for each size.
     async fn total_stock(&self) -> i32 {
         self.state.count().total

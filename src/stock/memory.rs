@@ -56,6 +56,20 @@ struct Seen {
     deadline: Option<Instant>,
 }
 
+/// Whoever comes to a guarded door with nothing to show costs nothing: whether a drop wants admissions never changes.
+pub(super) fn refuse_unadmitted(newest: &DropState, operation: &Operation) -> Option<Answer<Refusal>> {
+    let is_refused = newest.catalogue.admission_required
+        && matches!(operation, Operation::Reserve { admission: None, .. });
+    is_refused.then(|| {
+        let read = ClockReading::arrived_now(newest.read.now());
+        Answer {
+            refusal: Some(Refusal::Reserve(ReserveRefusal::AdmissionRequired)),
+            reservation: None,
+            state: Arc::new(DropState { read, ..newest.clone() }),
+        }
+    })
+}
+
 impl Memory {
     /// What is certain to be the answer to `operation` now. `newest` is the newest state of the drop that is known.
     pub(super) fn refuse(&self, newest: &DropState, operation: &Operation) -> Option<Answer<Refusal>> {

@@ -22,6 +22,7 @@ pub use operation::{Answer, CancelRefusal, PurchaseRefusal, ReserveRefusal, Stoc
 pub use reservation::{Purchase, Reservation, ReservationStatus};
 
 use crate::{
+    admission::Admission,
     clock::ClockReading,
     config::Limits,
     db::{Database, DbError},
@@ -49,6 +50,8 @@ pub struct Reserve {
     pub size: Option<String>,
     /// Chosen by the client, once per intent.
     pub idempotency_key: Option<String>,
+    /// Where the drop wants one.
+    pub admission: Option<Admission>,
 }
 
 /// The service. Cloning is cheap and shares it.
@@ -93,8 +96,9 @@ impl Stock {
         let hold_id = HoldId::new();
         // A key of the program's own begins with a character that a client's cannot have.
         let key = reserve.idempotency_key.unwrap_or_else(|| format!("\u{1}{hold_id}"));
-        let operation = Operation::Reserve { user, hold_id, size: reserve.size, key };
-        let answer = self.queues.run(reserve.drop_id, operation).await;
+        let Reserve { drop_id, size, admission, .. } = reserve;
+        let operation = Operation::Reserve { user, hold_id, size, key, admission };
+        let answer = self.queues.run(drop_id, operation).await;
         self.count(&self.metrics.reservations, &answer, "reserved");
         Ok(answer?.narrow(|refusal| match refusal {
             Refusal::Reserve(refusal) => Some(refusal),

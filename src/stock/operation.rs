@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Purchase, Reservation};
 use crate::{
+    admission::Admission,
     db::DbError,
     drops::DropState,
     ids::{HoldId, UserId},
@@ -13,7 +14,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
     /// Hold a pair.
-    Reserve { user: UserId, hold_id: HoldId, size: Option<String>, key: String },
+    Reserve { user: UserId, hold_id: HoldId, size: Option<String>, key: String, admission: Option<Admission> },
     /// Buy what is held.
     Purchase { user: UserId, hold_id: HoldId },
     /// Give back what is held.
@@ -25,6 +26,8 @@ pub(super) enum Operation {
 /// Why no pair was held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReserveRefusal {
+    /// The drop wants an admission, and this is none that is good now and was not used.
+    AdmissionRequired,
     /// The start lies ahead.
     NotStarted,
     /// The end has passed.
@@ -77,6 +80,7 @@ impl Refusal {
     /// As a label of the metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Reserve(ReserveRefusal::AdmissionRequired) => "admission_required",
             Self::Reserve(ReserveRefusal::NotStarted) => "not_started",
             Self::Reserve(ReserveRefusal::Ended) => "ended",
             Self::Reserve(ReserveRefusal::Cancelled) => "cancelled",

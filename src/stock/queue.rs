@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     batch::{self, Done},
-    memory::Memory,
+    memory::{self, Memory},
     operation::{Answer, Operation, Refusal, StockError},
 };
 use crate::{
@@ -95,6 +95,11 @@ impl Queues {
         operation: Operation,
     ) -> Result<Answer<Refusal>, StockError> {
         let newest = self.feed.find(drop_id);
+        if let Some(answer) =
+            newest.as_deref().and_then(|newest| memory::refuse_unadmitted(newest, &operation))
+        {
+            return Ok(answer);
+        }
         let open = self.lock().get(&drop_id).cloned();
         if let Some((newest, open)) = newest.as_ref().zip(open.as_ref())
             && let Some(answer) = open.memory.refuse(newest, &operation)

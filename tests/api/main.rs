@@ -7,6 +7,7 @@
 mod harness;
 
 mod accounts;
+mod admission;
 mod attempts;
 mod audit;
 mod bus;

@@ -43,7 +43,7 @@ async fn a_connection_that_is_cut_at_any_byte_loses_and_doubles_nothing() {
         for byte in (1..2_600).step_by(53) {
             let (user, key) = (UserId::new(), format!("cut at {byte}"));
             network.cut_after(byte);
-            let request = Reserve { drop_id: drop, size: None, idempotency_key: Some(key) };
+            let request = Reserve { drop_id: drop, size: None, idempotency_key: Some(key), admission: None };
             let first = stock.reserve(user, request.clone()).await;
             let first = first.unwrap_or_else(|error| panic!("cut at {byte}: {error:?}")).reservation.unwrap();
             let again = stock.reserve(user, request).await.unwrap().reservation.unwrap();

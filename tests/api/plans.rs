@@ -44,7 +44,7 @@ async fn fill(app: &TestApp, holds: i32) -> (DropId, Vec<(UserId, ReservationId)
     let drop = app.drop(&[("ONE", 2 * HOLDS)]).await;
     let held = apart(app, async |server| {
         let reserve = async |user| {
-            let request = Reserve { drop_id: drop, size: None, idempotency_key: None };
+            let request = Reserve { drop_id: drop, size: None, idempotency_key: None, admission: None };
             let answer = server.app.stock.reserve(user, request).await.unwrap();
             (user, answer.reservation.unwrap().id)
         };
@@ -84,7 +84,7 @@ async fn reads_few_rows(app: &TestApp) {
         let purchases = at_once(bought.into_iter().map(|(user, id)| stock.purchase(user, id)));
         let cancels = at_once(cancelled.into_iter().map(|(user, id)| stock.cancel_reservation(user, id)));
         let reserves = at_once((0..30).map(|_| {
-            let request = Reserve { drop_id: drop, size: None, idempotency_key: None };
+            let request = Reserve { drop_id: drop, size: None, idempotency_key: None, admission: None };
             stock.reserve(UserId::new(), request)
         }));
         let (purchases, cancels, reserves) = tokio::join!(purchases, cancels, reserves);
@@ -108,7 +108,7 @@ async fn a_batch_reads_few_rows_of_a_table_that_was_empty_when_it_was_planned() 
         let before = rows_read(app).await;
         apart(app, async |server| {
             for _ in 0..BUYERS {
-                let request = Reserve { drop_id: drop, size: None, idempotency_key: None };
+                let request = Reserve { drop_id: drop, size: None, idempotency_key: None, admission: None };
                 assert!(server.app.stock.reserve(UserId::new(), request).await.unwrap().refusal.is_none());
             }
         })

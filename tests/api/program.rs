@@ -7,6 +7,11 @@ use std::{
 
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
 use serde_json::{Value, json};
+use sneaker_drop::{
+    admission::Admissions,
+    config::AdmissionSecrets,
+    ids::{DropId, NodeId, UserId},
+};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
@@ -263,4 +268,27 @@ async fn a_private_postgresql_needs_nothing_and_survives_a_kill() {
         "PostgreSQL stopped with the last that used it"
     );
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn admit_signs_what_reserve_takes_and_says_what_is_wrong() {
+    let secret = "program-admission-secret-0123456789";
+    let secrets = AdmissionSecrets { current: secret.into(), previous: None };
+    let (drop, buyer) = (DropId::new(), UserId::new());
+    let (drop_id, user_id) = (NodeId::Drop(drop).encode(), NodeId::User(buyer).encode());
+    let arguments = ["admit", "--drop", &drop_id, "--buyer", &user_id, "--seconds", "30"];
+    // No database is asked: a waiting room has the secret and nothing else.
+    let url = ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing");
+    let (output, token, error) = run(&arguments, &[url, ("ADMISSION_SECRET", secret)]).await;
+    assert!(output.status.success(), "{error}");
+    let admission = Admissions::new(Some(&secrets)).verify(token.trim(), drop, buyer).unwrap();
+    assert_eq!((admission.until - admission.from).num_seconds(), 30 + 2 * 2, "with leeway on both sides");
+
+    let (output, _, error) = run(&arguments, &[url]).await;
+    assert!(output.status.code() == Some(1) && error.contains("ADMISSION_SECRET"), "{error}");
+    let (output, _, error) = run(&["admit", "--drop", &user_id, "--buyer", &drop_id], &[]).await;
+    assert!(output.status.code() == Some(2) && error.contains("not the id of a drop"), "{error}");
+    let equal = [url, ("ADMISSION_SECRET", SECRETS[0].1), SECRETS[0], SECRETS[1]];
+    let (output, _, error) = run(&arguments, &equal).await;
+    assert!(output.status.code() == Some(2) && error.contains("same as JWT_ACCESS_SECRET"), "{error}");
 }

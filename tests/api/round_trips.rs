@@ -13,7 +13,7 @@ async fn a_batch_of_any_size_takes_three_round_trips() {
         let drop = app.drop(&[("US 9", 200), ("US 10", 200)]).await;
         let reserve = async |size: &str| {
             let (user, size) = (UserId::new(), Some(size.to_owned()));
-            let request = Reserve { drop_id: drop, size, idempotency_key: None };
+            let request = Reserve { drop_id: drop, size, idempotency_key: None, admission: None };
             (user, stock.reserve(user, request).await.unwrap().reservation.unwrap().id)
         };
         // What each statement costs the first time: one for the names of types, one to prepare it.

@@ -14,6 +14,7 @@ pub fn shoe(sizes: &[(&str, i32)], hold_seconds: i32, purchase_limit: i32) -> Ne
         ends_at: None,
         hold_seconds,
         purchase_limit,
+        admission_required: false,
         sizes: Some(sizes.collect()),
         stock: None,
     }

@@ -40,6 +40,9 @@ pub(super) struct CreateDropInput {
     /// Pairs one buyer may have, live reservations and purchases together. Null means 1.
     #[graphql(default_with = "Some(1)")]
     purchase_limit: Option<i32>,
+    /// Whether `reserve` wants an `admissionToken`. Null means that it does not.
+    #[graphql(default_with = "Some(false)")]
+    admission_required: Option<bool>,
     /// Either `sizes`, or `stock` for a drop that comes in one size only.
     sizes: Option<Vec<DropSizeInput>>,
     /// Pairs of a drop that comes in one size only.
@@ -58,6 +61,7 @@ impl From<CreateDropInput> for NewDrop {
             ends_at: input.ends_at.map(|at| at.0),
             hold_seconds: input.hold_seconds.unwrap_or(60),
             purchase_limit: input.purchase_limit.unwrap_or(1),
+            admission_required: input.admission_required.unwrap_or(false),
             sizes: input.sizes.map(|sizes| sizes.into_iter().map(size).collect()),
             stock: input.stock,
         }

@@ -25,6 +25,9 @@ pub(super) struct ReserveInput {
     /// retry with the same key gets the first reservation back, with its status of today. Refusals are not
     /// remembered.
     idempotency_key: Option<String>,
+    /// For a drop with `admissionRequired`: signed for this buyer and this drop, and good for one reservation. A retry
+    /// with the same key shows the same token again.
+    admission_token: Option<String>,
 }
 
 /// Why no pair was held.
@@ -32,6 +35,8 @@ pub(super) struct ReserveInput {
 pub(super) enum ReserveErrorCode {
     /// There is no drop with this id.
     DropNotFound,
+    /// The drop wants an admission, and there is none, or one that is forged, another's, not good now, or used.
+    AdmissionRequired,
     /// `startsAt` lies ahead.
     NotStarted,
     /// `endsAt` has passed.
@@ -62,6 +67,11 @@ impl From<ReserveRefusal> for ReserveUserError {
     fn from(refusal: ReserveRefusal) -> Self {
         use ReserveErrorCode as Code;
         let (code, message, field): (_, _, &[&str]) = match refusal {
+            ReserveRefusal::AdmissionRequired => (
+                Code::AdmissionRequired,
+                "This drop wants an admission token that is yours, good now, and not used before.",
+                &["admissionToken"],
+            ),
             ReserveRefusal::NotStarted => (Code::NotStarted, "This drop has not started yet.", &[]),
             ReserveRefusal::Ended => (Code::Ended, "This drop is over.", &[]),
             ReserveRefusal::Cancelled => (Code::Cancelled, "This drop was withdrawn.", &[]),
@@ -221,8 +231,11 @@ impl StockMutation {
         check_key(input.idempotency_key.as_deref())?;
         let answer = match DropId::decode(&input.drop_id) {
             Some(drop_id) => {
-                let ReserveInput { size, idempotency_key, .. } = input;
-                request.app().stock.reserve(caller.user_id, Reserve { drop_id, size, idempotency_key }).await
+                let ReserveInput { size, idempotency_key, admission_token, .. } = input;
+                let (app, buyer) = (request.app(), caller.user_id);
+                let admission =
+                    admission_token.and_then(|token| app.admissions.verify(&token, drop_id, buyer));
+                app.stock.reserve(buyer, Reserve { drop_id, size, idempotency_key, admission }).await
             }
             None => Err(StockError::DropNotFound),
         };

@@ -7,13 +7,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     CancelRefusal, PurchaseRefusal, Reservation, ReservationStatus, ReserveRefusal,
     operation::{Operation, Refusal},
 };
 use crate::{
+    admission::Admission,
     clock::Timestamp,
     drops::{Catalogue, SizeStock},
     ids::{HoldId, UserId},
@@ -36,6 +37,7 @@ pub(super) struct Look {
 pub(super) struct Known {
     pub(super) reservation: Reservation,
     pub(super) key: String,
+    pub(super) admission_id: Option<String>,
 }
 
 /// A hold to be closed.
@@ -52,6 +54,8 @@ pub(super) struct Grant {
     pub(super) user: UserId,
     pub(super) size: String,
     pub(super) key: String,
+    /// Of the admission that it uses up.
+    pub(super) admission_id: Option<String>,
 }
 
 /// What came of one operation; the hold that it is about, if there is one.
@@ -89,8 +93,8 @@ pub(super) fn decide(look: &Look, operations: &[Operation]) -> Plan {
         }
     }
     for (operation, verdict) in operations.iter().zip(&mut verdicts) {
-        if let Operation::Reserve { user, hold_id, size, key } = operation {
-            *verdict = Some(bench.reserve(*user, *hold_id, size.as_deref(), key));
+        if let Operation::Reserve { user, hold_id, size, key, admission } = operation {
+            *verdict = Some(bench.reserve(*user, *hold_id, size.as_deref(), key, admission.as_ref()));
         }
     }
     let done = Verdict { refusal: None, hold: None };
@@ -110,6 +114,7 @@ struct Bench<'a> {
     look: &'a Look,
     holds: HashMap<HoldId, Hold<'a>>,
     by_key: HashMap<(UserId, String), HoldId>,
+    admissions_used: HashSet<(UserId, String)>,
     /// Live holds and purchases of each buyer.
     had: HashMap<UserId, i32>,
     /// Free pairs and sold pairs of each size.
@@ -134,17 +139,19 @@ impl<'a> Bench<'a> {
             look,
             holds: HashMap::new(),
             by_key: HashMap::new(),
+            admissions_used: HashSet::new(),
             had: HashMap::new(),
             shelves: look.sizes.iter().map(shelf).collect(),
             cancelled: look.catalogue.cancelled_at.is_some(),
             plan: Plan::default(),
         };
-        for Known { reservation, key } in &look.known {
+        for Known { reservation, key, admission_id } in &look.known {
             let Reservation { id, size, user_id: user, status, expires_at, .. } = reservation;
             bench
                 .holds
                 .insert(id.hold_id, Hold { user: *user, size, status: *status, expires_at: *expires_at });
             bench.by_key.insert((*user, key.clone()), id.hold_id);
+            bench.admissions_used.extend(admission_id.clone().map(|id| (*user, id)));
             if status.is_live() {
                 *bench.had.entry(*user).or_default() += 1;
             }
@@ -218,8 +225,18 @@ impl<'a> Bench<'a> {
         self.plan.closings.push(Closing { hold_id, to });
     }
 
-    fn reserve(&mut self, user: UserId, hold_id: HoldId, size: Option<&str>, key: &str) -> Verdict {
+    fn reserve(
+        &mut self,
+        user: UserId,
+        hold_id: HoldId,
+        size: Option<&str>,
+        key: &str,
+        admission: Option<&Admission>,
+    ) -> Verdict {
         let refuse = |refusal| Verdict { refusal: Some(Refusal::Reserve(refusal)), hold: None };
+        if admission.is_none() && self.look.catalogue.admission_required {
+            return refuse(ReserveRefusal::AdmissionRequired);
+        }
         if let Some(first) = self.by_key.get(&(user, key.to_owned())) {
             let same = self.holds.get(first).is_some_and(|hold| self.size_named(size) == Ok(hold.size));
             let refusal = (!same).then_some(Refusal::Reserve(ReserveRefusal::KeyReused));
@@ -234,6 +251,14 @@ impl<'a> Bench<'a> {
         }
         if catalogue.starts_at > self.look.now {
             return refuse(ReserveRefusal::NotStarted);
+        }
+        let admission = admission.filter(|_| catalogue.admission_required);
+        let is_good = |admission: &Admission| {
+            (admission.from..admission.until).contains(&self.look.now)
+                && !self.admissions_used.contains(&(user, admission.id.clone()))
+        };
+        if !admission.is_none_or(is_good) {
+            return refuse(ReserveRefusal::AdmissionRequired);
         }
         let size = match self.size_named(size) {
             Ok(size) => size,
@@ -255,7 +280,10 @@ impl<'a> Bench<'a> {
         let status = ReservationStatus::Active;
         // Its deadline lies ahead; nothing in this batch asks for it.
         self.holds.insert(hold_id, Hold { user, size, status, expires_at: Timestamp::MAX_UTC });
-        self.plan.grants.push(Grant { hold_id, user, size: size.to_owned(), key: key.to_owned() });
+        let admission_id = admission.map(|admission| admission.id.clone());
+        self.admissions_used.extend(admission_id.clone().map(|id| (user, id)));
+        let (size, key) = (size.to_owned(), key.to_owned());
+        self.plan.grants.push(Grant { hold_id, user, size, key, admission_id });
         Verdict { refusal: None, hold: Some(hold_id) }
     }
 

@@ -32,6 +32,9 @@ fn at(seconds: i64) -> Timestamp {
 /// A hold that is there before the batch: its owner, size, status, key and deadline from now.
 type Given = (u128, usize, u8, usize, i64);
 
+/// What a reserve shows at the door: the number of an admission, from when and until when it is good, from now.
+type Shown = Option<(usize, i64, i64)>;
+
 fn look(
     given: &[Given],
     totals: [i32; 2],
@@ -39,6 +42,7 @@ fn look(
     starts: i64,
     ends: Option<i64>,
     cancelled: bool,
+    admission_required: bool,
 ) -> Look {
     let status = |code: u8| {
         [
@@ -73,7 +77,9 @@ fn look(
             expires_at: at(*deadline),
             closed_at: None,
         };
-        known.push(Known { reservation, key });
+        // Each of them used an admission, where one was wanted.
+        let admission_id = admission_required.then(|| format!("admission {number}"));
+        known.push(Known { reservation, key, admission_id });
     }
     let sizes = SIZES.iter().zip(totals).map(|(size, total)| {
         let count = |status| {
@@ -95,6 +101,7 @@ fn look(
             ends_at: ends.map(at),
             hold_seconds: 60,
             purchase_limit: limit,
+            admission_required,
             cancelled_at: cancelled.then(|| at(-1)),
             created_at: at(-1_000),
         },
@@ -108,6 +115,7 @@ struct Model<'a> {
     look: &'a Look,
     all: BTreeMap<HoldId, (UserId, String, String, ReservationStatus)>,
     cancelled: bool,
+    admissions_used: Vec<(UserId, String)>,
 }
 
 impl Model<'_> {
@@ -143,8 +151,18 @@ impl Model<'_> {
         }
     }
 
-    fn reserve(&mut self, user: UserId, id: HoldId, size: Option<&str>, key: &str) -> Option<Refusal> {
+    fn reserve(
+        &mut self,
+        user: UserId,
+        id: HoldId,
+        size: Option<&str>,
+        key: &str,
+        admission: Option<&Admission>,
+    ) -> Option<Refusal> {
         let refuse = |refusal| Some(Refusal::Reserve(refusal));
+        if self.look.catalogue.admission_required && admission.is_none() {
+            return refuse(ReserveRefusal::AdmissionRequired);
+        }
         if let Some(first) = self.all.values().find(|one| one.0 == user && one.2 == key) {
             return if Some(first.1.as_str()) == size { None } else { refuse(ReserveRefusal::KeyReused) };
         }
@@ -157,6 +175,9 @@ impl Model<'_> {
         }
         if catalogue.starts_at > self.look.now {
             return refuse(ReserveRefusal::NotStarted);
+        }
+        if catalogue.admission_required && !admission.is_some_and(|admission| self.admits(user, admission)) {
+            return refuse(ReserveRefusal::AdmissionRequired);
         }
         let Some(size) = size else { return refuse(ReserveRefusal::SizeRequired) };
         let Some(stock) = self.look.sizes.iter().find(|stock| stock.size == size) else {
@@ -172,18 +193,32 @@ impl Model<'_> {
             return refuse(ReserveRefusal::AllHeld);
         }
         self.all.insert(id, (user, size.to_owned(), key.to_owned(), ReservationStatus::Active));
+        self.admissions_used.extend(admission.map(|admission| (user, admission.id.clone())));
         None
+    }
+
+    fn admits(&self, user: UserId, admission: &Admission) -> bool {
+        let now = self.look.now;
+        let was_used = self.admissions_used.iter().any(|used| *used == (user, admission.id.clone()));
+        now >= admission.from && now < admission.until && !was_used
     }
 }
 
 /// What the model answers, and what it has in the end.
 fn model<'a>(look: &'a Look, operations: &[Operation]) -> (Vec<Option<Refusal>>, Model<'a>) {
-    let all = look.known.iter().map(|Known { reservation, key }| {
+    let all = look.known.iter().map(|Known { reservation, key, .. }| {
         let lapsed = reservation.status == ReservationStatus::Active && reservation.expires_at <= look.now;
         let status = if lapsed { ReservationStatus::Expired } else { reservation.status };
         (reservation.id.hold_id, (reservation.user_id, reservation.size.clone(), key.clone(), status))
     });
-    let mut model = Model { look, all: all.collect(), cancelled: look.catalogue.cancelled_at.is_some() };
+    let used =
+        look.known.iter().filter_map(|known| Some((known.reservation.user_id, known.admission_id.clone()?)));
+    let mut model = Model {
+        look,
+        all: all.collect(),
+        cancelled: look.catalogue.cancelled_at.is_some(),
+        admissions_used: used.collect(),
+    };
     let mut refusals = vec![None; operations.len()];
     for (operation, refusal) in operations.iter().zip(&mut refusals) {
         match operation {
@@ -198,19 +233,22 @@ fn model<'a>(look: &'a Look, operations: &[Operation]) -> (Vec<Option<Refusal>>,
         active.for_each(|one| one.3 = ReservationStatus::Cancelled);
     }
     for (operation, refusal) in operations.iter().zip(&mut refusals) {
-        if let Operation::Reserve { user, hold_id, size, key } = operation {
-            *refusal = model.reserve(*user, *hold_id, size.as_deref(), key);
+        if let Operation::Reserve { user, hold_id, size, key, admission } = operation {
+            *refusal = model.reserve(*user, *hold_id, size.as_deref(), key, admission.as_ref());
         }
     }
     (refusals, model)
 }
 
-fn operation() -> impl Strategy<Value = (u8, u128, usize, usize)> {
-    (0..20_u8, 0..USERS, 0..14_usize, 0..KEYS + 3)
+type Asked = (u8, u128, usize, usize, Shown);
+
+fn operation() -> impl Strategy<Value = Asked> {
+    let shown = prop::option::weighted(0.8, (8..20_usize, -3..2_i64, 0..4_i64));
+    (0..20_u8, 0..USERS, 0..14_usize, 0..KEYS + 3, shown)
 }
 
-fn build(operations: &[(u8, u128, usize, usize)]) -> Vec<Operation> {
-    let one = |(place, (kind, owner, number, key)): (usize, &(u8, u128, usize, usize))| {
+fn build(operations: &[Asked]) -> Vec<Operation> {
+    let one = |(place, (kind, owner, number, key, shown)): (usize, &Asked)| {
         let user = user(*owner);
         match kind {
             0..=3 => Operation::Purchase { user, hold_id: hold(*number) },
@@ -219,7 +257,13 @@ fn build(operations: &[(u8, u128, usize, usize)]) -> Vec<Operation> {
             _ => {
                 let size = [Some("US 9"), Some("US 10"), Some("US 9"), None, Some("US 99")][number % 5];
                 let hold_id = HoldId(Uuid::from_u128(1_000_000 + place as u128));
-                Operation::Reserve { user, hold_id, size: size.map(str::to_owned), key: format!("key {key}") }
+                let admission = shown.map(|(number, from, until)| Admission {
+                    id: format!("admission {number}"),
+                    from: at(from),
+                    until: at(until),
+                });
+                let (size, key) = (size.map(str::to_owned), format!("key {key}"));
+                Operation::Reserve { user, hold_id, size, key, admission }
             }
         }
     };
@@ -237,9 +281,10 @@ proptest! {
         starts in prop::sample::select(vec![-10, -10, -10, 0, 1]),
         ends in prop::sample::select(vec![None, None, Some(5), Some(0)]),
         cancelled in prop::bool::weighted(0.1),
+        admission_required in prop::bool::weighted(0.3),
         operations in prop::collection::vec(operation(), 0..24),
     ) {
-        let look = look(&given, totals, limit, starts, ends, cancelled);
+        let look = look(&given, totals, limit, starts, ends, cancelled, admission_required);
         let operations = build(&operations);
         let plan = decide(&look, &operations);
         let (refusals, model) = model(&look, &operations);
@@ -257,6 +302,10 @@ proptest! {
         }
         let wanted: BTreeMap<HoldId, ReservationStatus> = model.all.iter().map(|(id, one)| (*id, one.3)).collect();
         prop_assert_eq!(after, wanted);
+        // What a grant used up is what its buyer showed, and no two grants of a buyer used up the same.
+        let used: Vec<_> = plan.grants.iter().filter_map(|grant| Some((grant.user, grant.admission_id.clone()?))).collect();
+        prop_assert_eq!(used.len(), if admission_required { plan.grants.len() } else { 0 });
+        prop_assert_eq!(used.iter().collect::<HashSet<_>>().len(), used.len());
         prop_assert_eq!(plan.cancels_drop, model.cancelled && !cancelled);
 
         // Never more live reservations than pairs, never more of one buyer's new ones than allowed.

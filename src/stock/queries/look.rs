@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use diesel::{
-    OptionalExtension as _, Queryable,
+    OptionalExtension as _,
     sql_types::{Array, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
@@ -14,59 +14,25 @@ use super::{ReservationRow, ReservationTypes, Result};
 use crate::{
     clock::Timestamp,
     db::statement,
-    drops::{Catalogue, Money, SizeStock, StockCount},
+    drops::{Catalogue, CatalogueRow, CatalogueTypes, SizeStock, StockCount, catalogue_columns},
     ids::{DropId, HoldId},
     stock::{decide::Known, operation::Operation},
 };
 
 statement!(
-    LockDrop -> (
-        Integer, Text, Nullable<Text>, Nullable<Text>, Integer, Text, Timestamptz, Nullable<Timestamptz>, Integer,
-        Integer, Nullable<Timestamptz>, Timestamptz,
-    ),
-    "SELECT stock_version, name, description, image_url, price_amount, price_currency, starts_at, ends_at,
-            hold_seconds, purchase_limit, cancelled_at, created_at
-     FROM drops WHERE id = $1 FOR UPDATE",
+    LockDrop -> (Integer, CatalogueTypes),
+    concat!("SELECT stock_version, ", catalogue_columns!(), " FROM drops WHERE id = $1 FOR UPDATE"),
     { id: SqlUuid => Uuid }
 );
-
-#[derive(Queryable)]
-struct DropRow {
-    version: i32,
-    name: String,
-    description: Option<String>,
-    image_url: Option<String>,
-    price_amount: i32,
-    price_currency: String,
-    starts_at: Timestamp,
-    ends_at: Option<Timestamp>,
-    hold_seconds: i32,
-    purchase_limit: i32,
-    cancelled_at: Option<Timestamp>,
-    created_at: Timestamp,
-}
 
 /// Takes the drop's lock, which is its row.
 pub(in crate::stock) async fn lock_drop(
     mut connection: &AsyncPgConnection,
     id: DropId,
 ) -> Result<Option<(Catalogue, i32)>> {
-    let row: Option<DropRow> = LockDrop { id: id.0 }.get_result(&mut connection).await.optional()?;
-    Ok(row.map(|row| {
-        let catalogue = Catalogue {
-            name: row.name,
-            description: row.description,
-            image_url: row.image_url,
-            price: Money { amount: row.price_amount, currency: row.price_currency },
-            starts_at: row.starts_at,
-            ends_at: row.ends_at,
-            hold_seconds: row.hold_seconds,
-            purchase_limit: row.purchase_limit,
-            cancelled_at: row.cancelled_at,
-            created_at: row.created_at,
-        };
-        (catalogue, row.version)
-    }))
+    let lock = LockDrop { id: id.0 };
+    let row: Option<(i32, CatalogueRow)> = lock.get_result(&mut connection).await.optional()?;
+    Ok(row.map(|(version, catalogue)| (catalogue.into(), version)))
 }
 
 statement!(
@@ -86,9 +52,9 @@ statement!(
     /// Then the holds that the batch names, repeats, or counts against a buyer's limit. Looked up one by one, which the
     /// order within forbids the planner to undo: before anything was analysed it takes a drop for small, and would read
     /// all of its holds and compare each with each buyer.
-    LookAtHolds -> (ReservationTypes, Text),
+    LookAtHolds -> (ReservationTypes, Text, Nullable<Text>),
     "(SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
-             idempotency_key
+             idempotency_key, admission_id
       FROM reservations
       WHERE drop_id = $1 AND status = 'active'
         AND expires_at <= CASE WHEN $2 THEN 'infinity' ELSE statement_timestamp() END
@@ -96,21 +62,22 @@ statement!(
      UNION ALL
      SELECT found.* FROM unnest($3) AS named (id) CROSS JOIN LATERAL (
         SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
-               idempotency_key
+               idempotency_key, admission_id
         FROM reservations AS r WHERE r.drop_id = $1 AND r.id = named.id ORDER BY r.id
      ) AS found
      UNION ALL
      SELECT found.* FROM unnest($4) AS named (user_id) CROSS JOIN LATERAL (
         SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
-               idempotency_key
+               idempotency_key, admission_id
         FROM reservations AS r
         WHERE r.drop_id = $1 AND r.user_id = named.user_id
-          AND (r.status IN ('active', 'purchased') OR r.idempotency_key = ANY($5))
+          AND (r.status IN ('active', 'purchased') OR r.idempotency_key = ANY($5) OR r.admission_id = ANY($6))
         ORDER BY r.idempotency_key
      ) AS found",
     {
         id: SqlUuid => Uuid, all_active: Bool => bool, holds: Array<SqlUuid> => Vec<Uuid>,
         users: Array<SqlUuid> => Vec<Uuid>, keys: Array<Text> => Vec<String>,
+        admissions: Array<Text> => Vec<String>,
     }
 );
 
@@ -132,13 +99,20 @@ pub(in crate::stock) async fn look(
     operations: &[Operation],
 ) -> Result<Option<Looked>> {
     let all_active = operations.iter().any(|it| matches!(it, Operation::CancelDrop));
-    let mut named =
-        LookAtHolds { id: id.0, all_active, holds: Vec::new(), users: Vec::new(), keys: Vec::new() };
+    let mut named = LookAtHolds {
+        id: id.0,
+        all_active,
+        holds: Vec::new(),
+        users: Vec::new(),
+        keys: Vec::new(),
+        admissions: Vec::new(),
+    };
     for operation in operations {
         match operation {
-            Operation::Reserve { user, key, .. } => {
+            Operation::Reserve { user, key, admission, .. } => {
                 named.users.push(user.0);
                 named.keys.push(key.clone());
+                named.admissions.extend(admission.as_ref().map(|admission| admission.id.clone()));
             }
             Operation::Purchase { hold_id, .. } | Operation::Cancel { hold_id, .. } => {
                 named.holds.push(hold_id.0)
@@ -147,7 +121,7 @@ pub(in crate::stock) async fn look(
         }
     }
     type SizeRow = (Timestamp, i32, String, i32, i32, i32, i32, i32);
-    type KnownRow = (ReservationRow, String);
+    type KnownRow = (ReservationRow, String, Option<String>);
     let (mut first, mut second) = (connection, connection);
     let (sizes, holds) = try_join!(
         biased;
@@ -156,9 +130,9 @@ pub(in crate::stock) async fn look(
     )?;
     let Some((now, version)) = sizes.as_slice().first().map(|row| (row.0, row.1)) else { return Ok(None) };
     let mut known: HashMap<HoldId, Known> = HashMap::new();
-    for (row, key) in holds {
+    for (row, key, admission_id) in holds {
         let reservation = row.of_drop(id)?;
-        known.insert(reservation.id.hold_id, Known { reservation, key });
+        known.insert(reservation.id.hold_id, Known { reservation, key, admission_id });
     }
     let next_pairs = sizes.iter().map(|row| (row.2.clone(), row.7)).collect();
     let size = |(_, _, size, total, available, held, sold, _): SizeRow| SizeStock {

@@ -122,15 +122,16 @@ pub(in crate::stock) struct NewHold<'a> {
 statement!(
     InsertHolds -> ReservationTypes,
     "INSERT INTO reservations (drop_id, id, size, pair_number, user_id, status, price_amount, price_currency,
-                               idempotency_key, created_at, expires_at)
-     SELECT $1, id, size, pair_number, user_id, 'active', $2, $3, key, $4, $4 + make_interval(secs => $5)
-     FROM unnest($6, $7, $8, $9, $10) AS given (id, size, pair_number, user_id, key)
+                               idempotency_key, admission_id, created_at, expires_at)
+     SELECT $1, id, size, pair_number, user_id, 'active', $2, $3, key, admission_id, $4,
+            $4 + make_interval(secs => $5)
+     FROM unnest($6, $7, $8, $9, $10, $11) AS given (id, size, pair_number, user_id, key, admission_id)
      RETURNING id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at",
     {
         drop_id: SqlUuid => Uuid, amount: Integer => i32, currency: Text => String, now: Timestamptz => Timestamp,
         hold_seconds: Integer => i32, ids: Array<SqlUuid> => Vec<Uuid>, sizes: Array<Text> => Vec<String>,
         pair_numbers: Array<Integer> => Vec<i32>, users: Array<SqlUuid> => Vec<Uuid>,
-        keys: Array<Text> => Vec<String>,
+        keys: Array<Text> => Vec<String>, admissions: Array<Nullable<Text>> => Vec<Option<String>>,
     }
 );
 
@@ -155,6 +156,7 @@ pub(in crate::stock) async fn insert_holds(
         pair_numbers: holds.iter().map(|hold| hold.pair_number).collect(),
         users: holds.iter().map(|hold| hold.grant.user.0).collect(),
         keys: holds.iter().map(|hold| hold.grant.key.clone()).collect(),
+        admissions: holds.iter().map(|hold| hold.grant.admission_id.clone()).collect(),
     };
     let rows: Vec<ReservationRow> = insert.load(&mut connection).await?;
     rows.into_iter().map(|row| row.of_drop(drop_id)).collect()

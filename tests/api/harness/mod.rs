@@ -11,9 +11,10 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sneaker_drop::{
     accounts::Lifetimes,
+    admission::Admissions,
     app::App,
     bus::{Bus, InProcess, Postgres, Transport},
-    config::{DatabaseConfig, Limits, ProxyHeader, TokenSecrets},
+    config::{AdmissionSecrets, DatabaseConfig, Limits, ProxyHeader, TokenSecrets},
     db::Database,
     drops::NewDrop,
     http::{self, HttpSettings},
@@ -33,6 +34,8 @@ pub use socket::Socket;
 
 pub const ACCESS_SECRET: &str = "test-access-secret-0123456789abcdef";
 pub const REFRESH_SECRET: &str = "test-refresh-secret-0123456789abcde";
+pub const ADMISSION_SECRET: &str = "test-admission-secret-0123456789abc";
+pub const ADMISSION_SECRET_BEFORE: &str = "before-admission-secret-0123456789a";
 
 /// Sockets and streams from the tests' one address. More than any test has but the one that wants too many.
 pub const STREAMS: usize = 60;
@@ -105,7 +108,13 @@ impl TestApp {
         let secrets = TokenSecrets::new(ACCESS_SECRET.into(), REFRESH_SECRET.into());
         let lifetimes = Lifetimes { access: Duration::from_secs(900), refresh: Duration::from_secs(86_400) };
         let limits = Limits { streams_per_address: STREAMS, ..Limits::default() };
-        let app = App::new(db, &secrets, lifetimes, &limits, Bus::over(transport, &metrics), metrics);
+        let admissions = AdmissionSecrets {
+            current: ADMISSION_SECRET.into(),
+            previous: Some(ADMISSION_SECRET_BEFORE.into()),
+        };
+        let admissions = Admissions::new(Some(&admissions));
+        let bus = Bus::over(transport, &metrics);
+        let app = App::new(db, &secrets, admissions, lifetimes, &limits, bus, metrics);
         let listener = sneaker_drop::http::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let settings = HttpSettings {

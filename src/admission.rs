@@ -1,0 +1,110 @@
+//! Admission tokens: the seam for a waiting room or a challenge in front of a drop.
+//!
+//! Whoever keeps the door signs a token for one buyer and one drop; `reserve` takes it, once. The door needs the secret
+//! and nothing else of this program: `docs/admission.md` has the format. Whether a token was used is known to the
+//! reservation that it was used for, and decided under the drop's lock.
+
+use chrono::{DateTime, TimeDelta};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    clock::Timestamp,
+    config::AdmissionSecrets,
+    ids::{DropId, NodeId, UserId},
+};
+
+const AUDIENCE: &str = "sneaker-drop/admission";
+/// What the door's clock may differ by from the database's.
+const LEEWAY: TimeDelta = TimeDelta::seconds(2);
+/// Ours have some 300 bytes; a longer one is not worth the hash.
+const LONGEST_TOKEN: usize = 1024;
+const LONGEST_ID: usize = 64;
+
+/// What a good token says of its own: it is of the buyer and the drop that it was shown for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// By which it is known once it is used.
+    pub id: String,
+    /// From when it is good, by the database clock.
+    pub from: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+/// As it is signed. All of it is required.
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    aud: String,
+    /// The buyer, as `User.id`.
+    sub: String,
+    /// The drop, as `Drop.id`.
+    drop: String,
+    jti: String,
+    nbf: i64,
+    exp: i64,
+}
+
+/// Issues and verifies.
+pub struct Admissions {
+    signing: Option<EncodingKey>,
+    /// The secret that signs, then the one before it.
+    verifying: Vec<DecodingKey>,
+}
+
+impl Admissions {
+    /// With these secrets. Without, no token is good.
+    pub fn new(secrets: Option<&AdmissionSecrets>) -> Self {
+        let all = secrets.into_iter().flat_map(|secrets| [Some(&secrets.current), secrets.previous.as_ref()]);
+        let verifying = |secret: &SecretString| DecodingKey::from_secret(secret.expose_secret().as_bytes());
+        Self {
+            signing: secrets
+                .map(|secrets| EncodingKey::from_secret(secrets.current.expose_secret().as_bytes())),
+            verifying: all.flatten().map(verifying).collect(),
+        }
+    }
+
+    /// Whether a token could be good at all.
+    pub fn are_possible(&self) -> bool {
+        !self.verifying.is_empty()
+    }
+
+    /// A token for one reservation of this drop by this buyer. `None`: there is no secret to sign with.
+    pub fn issue(&self, drop: DropId, buyer: UserId, from: Timestamp, until: Timestamp) -> Option<String> {
+        let claims = Claims {
+            aud: AUDIENCE.to_owned(),
+            sub: NodeId::User(buyer).encode(),
+            drop: NodeId::Drop(drop).encode(),
+            jti: Uuid::now_v7().to_string(),
+            nbf: from.timestamp(),
+            exp: until.timestamp(),
+        };
+        match jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, self.signing.as_ref()?) {
+            Ok(token) => Some(token),
+            Err(error) => unreachable!("plain claims under a symmetric key: {error}"),
+        }
+    }
+
+    /// What the token says, if it was signed by the door for this drop and this buyer. Its time, and whether it was used,
+    /// are for the drop's lock to say.
+    pub fn verify(&self, token: &str, drop: DropId, buyer: UserId) -> Option<Admission> {
+        if token.len() > LONGEST_TOKEN {
+            return None;
+        }
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["aud", "sub", "exp", "nbf"]);
+        // The time is compared with the database clock.
+        validation.validate_exp = false;
+        let verified = |key| jsonwebtoken::decode::<Claims>(token, key, &validation).ok();
+        let claims = self.verifying.iter().find_map(verified)?.claims;
+        let is_theirs = NodeId::decode(&claims.sub) == Some(NodeId::User(buyer))
+            && NodeId::decode(&claims.drop) == Some(NodeId::Drop(drop));
+        let has_id = (1..=LONGEST_ID).contains(&claims.jti.len()) && !claims.jti.contains(char::is_control);
+        let at = |seconds, leeway| DateTime::from_timestamp(seconds, 0)?.checked_add_signed(leeway);
+        let (from, until) = (at(claims.nbf, -LEEWAY)?, at(claims.exp, LEEWAY)?);
+        (is_theirs && has_id).then_some(Admission { id: claims.jti, from, until })
+    }
+}

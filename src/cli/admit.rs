@@ -1,0 +1,50 @@
+//! Signing an admission token by hand, or from the script of a waiting room.
+
+use std::process::ExitCode;
+
+use chrono::{TimeDelta, Utc};
+use clap::Args;
+
+use super::{Failure, database};
+use crate::{
+    clock::Timestamp,
+    config::Config,
+    ids::{DropId, NodeId, UserId},
+};
+
+/// For whom and what.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// `Drop.id`, as the API shows it
+    #[arg(long, value_parser = drop_id)]
+    drop: DropId,
+    /// `User.id` of the buyer, as the API shows it
+    #[arg(long, value_parser = user_id)]
+    buyer: UserId,
+    /// For how long the token is good
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: u32,
+    /// From when, as 2026-11-25T18:00:00Z; now, when left out
+    #[arg(long)]
+    from: Option<Timestamp>,
+}
+
+fn drop_id(text: &str) -> Result<DropId, &'static str> {
+    DropId::decode(text).ok_or("this is not the id of a drop: those begin with drop_")
+}
+
+fn user_id(text: &str) -> Result<UserId, &'static str> {
+    match NodeId::decode(text) {
+        Some(NodeId::User(id)) => Ok(id),
+        _ => Err("this is not the id of a user: those begin with user_"),
+    }
+}
+
+pub(super) fn admit(config: &Config, arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let Arguments { drop, buyer, seconds, from } = arguments;
+    let from = from.unwrap_or_else(Utc::now);
+    let until = from + TimeDelta::seconds((*seconds).into());
+    let token = database::admissions(config)?.issue(*drop, *buyer, from, until);
+    println!("{}", token.ok_or("set ADMISSION_SECRET, the server's, to sign with")?);
+    Ok(ExitCode::SUCCESS)
+}
