@@ -10,6 +10,7 @@ mod accounts;
 mod admission;
 mod attempts;
 mod audit;
+mod authorisation;
 mod bus;
 mod drops;
 mod expiry;
