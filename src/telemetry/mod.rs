@@ -10,10 +10,24 @@ use crate::config::LogFormat;
 
 pub use metrics::{Metrics, Outcome};
 
+/// Where libraries print what passes through them: what is bound to statements, addresses and hashes among it, and what
+/// is said over sockets, a token to begin with.
+const TELL_TALES: [&str; 3] = ["tokio_postgres::query", "tungstenite", "tokio_tungstenite"];
+
+/// What of the log is wanted, by a filter as `RUST_LOG` has it. Whatever that says, no secret is logged.
+pub fn log_filter(wanted: &str) -> EnvFilter {
+    let tells = |directive: &&str| TELL_TALES.iter().any(|target| directive.trim().starts_with(target));
+    let wanted: Vec<&str> = wanted.split(',').filter(|directive| !tells(directive)).collect();
+    let filter = EnvFilter::try_new(wanted.join(",")).unwrap_or_else(|_| EnvFilter::new("info"));
+    TELL_TALES.iter().fold(filter, |filter, target| match format!("{target}=info").parse() {
+        Ok(silence) => filter.add_directive(silence),
+        Err(error) => unreachable!("a constant directive: {error}"),
+    })
+}
+
 /// Starts logging to standard error. Only the first call of a process counts.
 pub fn init_logging(format: LogFormat, filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(log_filter(filter)).with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Pretty => {
             builder.compact().with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
@@ -22,4 +36,23 @@ pub fn init_logging(format: LogFormat, filter: &str) {
     };
     // A second call, as in a test binary, leaves the first one's logging in place.
     drop(started);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_filter_makes_libraries_tell_what_passes_through_them() {
+        for wanted in [
+            "trace",
+            "info, tungstenite::protocol=trace ,tokio_postgres::query=debug",
+            "tokio_postgres=trace",
+        ] {
+            let filter = log_filter(wanted).to_string();
+            let mut about = filter.split(',').filter(|it| it.contains("tungstenite") || it.contains("query"));
+            assert!(about.all(|directive| directive.ends_with("=info")), "{filter}");
+        }
+        assert!(log_filter("info,[reserve{size=9}]=trace").to_string().contains("reserve"));
+    }
 }

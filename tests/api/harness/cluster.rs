@@ -11,6 +11,7 @@ use sneaker_drop::db::{
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use super::canaries;
 use crate::watchdog;
 
 const TEMPLATE: &str = "template_migrated";
@@ -30,6 +31,7 @@ impl Cluster {
     async fn start() -> Self {
         // Both ends of each connection are in this process.
         sneaker_drop::http::raise_open_file_limit();
+        canaries::watch();
         let dir = PathBuf::from(format!("/tmp/sneaker-drop-test-{}", Uuid::now_v7().simple()));
         let postgres = {
             let dir = dir.clone();

@@ -1,5 +1,6 @@
 //! A server per test on a database per test.
 
+pub mod canaries;
 mod cluster;
 mod socket;
 
@@ -86,6 +87,9 @@ async fn drive_with(background: bool, test: impl AsyncFnOnce(&TestApp)) {
     let in_time = tokio::time::timeout(HANGS_AFTER, test(&app)).await;
     assert!(in_time.is_ok(), "the test hangs");
     app.assert_stock_law().await;
+    let metrics = app.client().get(app.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    assert_eq!(canaries::find(&metrics), None, "in the metrics");
+    canaries::assert_none();
     app.stop().await;
     cluster().await.drop_database(&database).await;
 }
@@ -195,7 +199,9 @@ impl TestApp {
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        request.send().await.unwrap().json().await.unwrap()
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        assert_eq!(canaries::find(&answer["errors"].to_string()), None, "in an error");
+        answer
     }
 
     /// The data of an operation that must have no errors.
