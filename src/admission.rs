@@ -52,6 +52,7 @@ pub struct Admissions {
     signing: Option<EncodingKey>,
     /// The secret that signs, then the one before it.
     verifying: Vec<DecodingKey>,
+    validation: Validation,
 }
 
 impl Admissions {
@@ -59,7 +60,13 @@ impl Admissions {
     pub fn new(secrets: Option<&AdmissionSecrets>) -> Self {
         let all = secrets.into_iter().flat_map(|secrets| [Some(&secrets.current), secrets.previous.as_ref()]);
         let verifying = |secret: &SecretString| DecodingKey::from_secret(secret.expose_secret().as_bytes());
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["aud", "sub", "exp", "nbf"]);
+        // The time is compared with the database clock.
+        validation.validate_exp = false;
         Self {
+            validation,
             signing: secrets
                 .map(|secrets| EncodingKey::from_secret(secrets.current.expose_secret().as_bytes())),
             verifying: all.flatten().map(verifying).collect(),
@@ -93,12 +100,7 @@ impl Admissions {
         if token.len() > LONGEST_TOKEN {
             return None;
         }
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_audience(&[AUDIENCE]);
-        validation.set_required_spec_claims(&["aud", "sub", "exp", "nbf"]);
-        // The time is compared with the database clock.
-        validation.validate_exp = false;
-        let verified = |key| jsonwebtoken::decode::<Claims>(token, key, &validation).ok();
+        let verified = |key| jsonwebtoken::decode::<Claims>(token, key, &self.validation).ok();
         let claims = self.verifying.iter().find_map(verified)?.claims;
         let is_theirs = NodeId::decode(&claims.sub) == Some(NodeId::User(buyer))
             && NodeId::decode(&claims.drop) == Some(NodeId::Drop(drop));

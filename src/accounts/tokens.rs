@@ -4,9 +4,11 @@
 //! The successor of a refresh token is derived from it by a keyed hash: shown twice within the grace, a token gets
 //! the same successor twice, and only hashes are stored.
 
+use std::sync::LazyLock;
+
 use aws_lc_rs::{digest, hmac, rand};
 use chrono::{DateTime, TimeDelta};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, TokenData, Validation};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -20,8 +22,8 @@ use crate::{
 
 const ISSUER: &str = "sneaker-drop";
 /// RFC 9068, section 2.1, and in its manner.
-const ACCESS: Kind = Kind { header_type: "at+jwt", audience: "sneaker-drop/api" };
-const REFRESH: Kind = Kind { header_type: "rt+jwt", audience: "sneaker-drop/refresh" };
+static ACCESS: LazyLock<Kind> = LazyLock::new(|| Kind::new("at+jwt", "sneaker-drop/api"));
+static REFRESH: LazyLock<Kind> = LazyLock::new(|| Kind::new("rt+jwt", "sneaker-drop/refresh"));
 
 /// What clocks may differ by. Deadlines are compared with the database clock, so this covers only the way.
 pub(super) const LEEWAY: TimeDelta = TimeDelta::seconds(2);
@@ -36,6 +38,19 @@ pub struct TokenRejected;
 struct Kind {
     header_type: &'static str,
     audience: &'static str,
+    validation: Validation,
+}
+
+impl Kind {
+    fn new(header_type: &'static str, audience: &'static str) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[audience]);
+        validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
+        // The time is compared with the database clock, by the caller.
+        validation.validate_exp = false;
+        Self { header_type, audience, validation }
+    }
 }
 
 /// What a token says. All of it is required.
@@ -98,10 +113,18 @@ impl Ring {
         Self { current: Key::new(secret), previous: previous.map(Key::new) }
     }
 
-    /// Whose token this says it is. One that does not say is the current key's, if anybody's.
-    fn find(&self, id: Option<&str>) -> Option<&Key> {
-        let Some(id) = id else { return Some(&self.current) };
-        [Some(&self.current), self.previous.as_ref()].into_iter().flatten().find(|key| key.id == id)
+    /// The claims of a token that one of the keys has signed, and the key. A token may say whose it is, and is not of
+    /// another then; one that does not say is the current key's, if anybody's.
+    fn decode(&self, kind: &Kind, token: &str) -> Option<(TokenData<Claims>, &Key)> {
+        let decode = |key: &Key| jsonwebtoken::decode::<Claims>(token, &key.decoding, &kind.validation).ok();
+        let named =
+            |data: &TokenData<Claims>, key: &Key| data.header.kid.as_deref().is_none_or(|id| id == key.id);
+        if let Some(data) = decode(&self.current) {
+            return named(&data, &self.current).then_some((data, &self.current));
+        }
+        let key = self.previous.as_ref()?;
+        let data = decode(key).filter(|data| data.header.kid.as_deref() == Some(&key.id))?;
+        Some((data, key))
     }
 }
 
@@ -199,16 +222,7 @@ fn verify<'a>(kind: &Kind, ring: &'a Ring, token: &str) -> Result<(Claims, &'a K
     if token.len() > LONGEST_TOKEN {
         return Err(TokenRejected);
     }
-    let header = jsonwebtoken::decode_header(token).map_err(|_| TokenRejected)?;
-    let key = ring.find(header.kid.as_deref()).ok_or(TokenRejected)?;
-    let mut validation = Validation::new(Algorithm::HS256);
-    validation.set_issuer(&[ISSUER]);
-    validation.set_audience(&[kind.audience]);
-    validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-    // The time is compared with the database clock, by the caller.
-    validation.validate_exp = false;
-    let data =
-        jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation).map_err(|_| TokenRejected)?;
+    let (data, key) = ring.decode(kind, token).ok_or(TokenRejected)?;
     match data.header.typ.as_deref() == Some(kind.header_type) {
         true => Ok((data.claims, key)),
         false => Err(TokenRejected),

@@ -1,8 +1,24 @@
 //! A transaction whose statements share round trips.
 
+use std::{cell::Cell, pin::pin, task::Poll};
+
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _, pooled_connection::deadpool::Object};
 
+use futures_util::poll;
+use tokio::{task::unconstrained, try_join};
+
 use super::{Connection, DbError};
+
+thread_local! {
+    /// Whether a statement was to be prepared since this was last set to `false`. It is noted while the future of that
+    /// statement is polled.
+    static PREPARES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A connection prepares a statement before it sends it.
+pub(super) fn note_preparation() {
+    PREPARES.set(true);
+}
 
 /// Statements that do not need each other's answers go out together, BEGIN with the first of them; PostgreSQL runs them in
 /// the order in which they were sent. That is the order in which `futures` or `tokio` in its biased mode first polls
@@ -31,12 +47,33 @@ impl Transaction {
         self.say("BEGIN ISOLATION LEVEL READ COMMITTED").await
     }
 
-    /// Commits. Only after every statement was answered, and none with an error: PostgreSQL answers COMMIT of a
-    /// transaction that failed like any other.
-    pub(crate) async fn commit(mut self) -> Result<(), DbError> {
+    /// Commits, when `last` has been sent, and returns its answer. PostgreSQL answers the COMMIT of a transaction that
+    /// failed like any other, so nothing is committed if and only if a statement failed: `last`, or one before it, of
+    /// which none may be unanswered.
+    pub(crate) async fn commit_after<T>(
+        &self,
+        last: impl Future<Output = Result<T, DbError>>,
+    ) -> Result<T, DbError> {
+        // Not to be put off by the runtime in between: what is polled first has to be sent first.
+        let mut last = pin!(unconstrained(last));
+        PREPARES.set(false);
+        let polled = poll!(last.as_mut());
+        if polled.is_pending() && !PREPARES.get() {
+            let (answer, ()) = try_join!(biased; last, self.say("COMMIT"))?;
+            return Ok(answer);
+        }
+        // Nothing had to be asked, or it is not sent yet: this connection has to prepare it first.
+        let answer = match polled {
+            Poll::Ready(answer) => answer?,
+            Poll::Pending => last.await?,
+        };
         self.say("COMMIT").await?;
+        Ok(answer)
+    }
+
+    /// It has ended, and the connection goes back.
+    pub(crate) fn end(mut self) {
         self.0 = None;
-        Ok(())
     }
 
     /// Undoes everything.

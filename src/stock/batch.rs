@@ -4,26 +4,28 @@
 //! waits for a row lock. The clock is read after the lock. What the counters move by is what the statements beside
 //! them returned, or nothing is committed.
 //!
-//! Three round trips, whatever the batch's size: BEGIN, the lock and the looks; what is written; COMMIT. One more where
+//! Two round trips, whatever the batch's size: BEGIN, the lock and the looks; what is written, and COMMIT. One more where
 //! pairs that were held before are given out again.
 
 use std::{collections::HashMap, sync::Arc};
 
+use chrono::TimeDelta;
 use diesel_async::AsyncPgConnection;
 use futures_util::future::try_join_all;
-use tokio::try_join;
+use tokio::{task::unconstrained, try_join};
+use uuid::Uuid;
 
 use super::{
     Reservation, ReservationStatus,
-    decide::{Closing, Grant, Known, Look, Plan, Verdict, decide},
+    decide::{Grant, Known, Look, Plan, Verdict, decide},
     operation::{Answer, Operation, Refusal},
-    queries::{self, Moved, NewHold, Settled},
+    queries::{self, NewHold},
 };
 use crate::{
     clock::{ClockReading, Timestamp},
     db::{Connection, DbError, Transaction},
-    drops::DropState,
-    ids::{DropId, HoldId},
+    drops::{DropState, SizeStock},
+    ids::{DropId, HoldId, ReservationId},
 };
 
 /// What a committed batch did.
@@ -51,7 +53,10 @@ pub(super) async fn run(
 ) -> Result<Option<Done>, DbError> {
     let transaction = Transaction::on(connection);
     match in_transaction(&transaction, drop_id, operations).await {
-        Ok(done) => transaction.commit().await.map(|()| done),
+        Ok(done) => {
+            transaction.end();
+            Ok(done)
+        }
         Err(error) => {
             transaction.roll_back().await;
             Err(error)
@@ -65,13 +70,19 @@ async fn in_transaction(
     operations: &[Operation],
 ) -> Result<Option<Done>, DbError> {
     let connection = transaction.connection();
-    let ((), locked, looked) = try_join!(
-        biased;
-        transaction.begin(),
-        queries::lock_drop(connection, drop_id),
-        queries::look(connection, drop_id, operations),
-    )?;
-    let Some((catalogue, version)) = locked else { return Ok(None) };
+    // What is polled first is sent first, unless the runtime puts it off.
+    let first = unconstrained(async {
+        try_join!(
+            biased;
+            transaction.begin(),
+            queries::lock_drop(connection, drop_id),
+            queries::look(connection, drop_id, operations),
+        )
+    });
+    let ((), locked, looked) = first.await?;
+    let Some((catalogue, version)) = locked else {
+        return transaction.commit_after(async { Ok(None) }).await;
+    };
     let looked = looked.filter(|looked| looked.version == version);
     let looked = looked.ok_or_else(|| DbError::Unexpected("not looked under the lock".to_owned()))?;
     let reading = ClockReading::arrived_now(looked.now);
@@ -90,21 +101,32 @@ async fn in_transaction(
         .map(|Known { reservation, .. }| (reservation.id.hold_id, reservation.clone()))
         .collect();
     if !plan.changes_anything() {
-        let next_deadline = queries::find_deadline(connection, drop_id).await?;
+        let next_deadline = transaction.commit_after(queries::find_deadline(connection, drop_id)).await?;
         let state = Arc::new(state);
         let answers = answers(&plan.verdicts, &holds, &state);
         return Ok(Some(Done { answers, state, next_deadline, expiry_delays: Vec::new(), released: 0 }));
     }
 
-    let Written { closed, made, settled } =
-        write(connection, drop_id, &look, &plan, &looked.next_pairs, &holds).await?;
-    for (hold_id, _, status) in closed {
-        if let Some(hold) = holds.get_mut(&hold_id) {
-            hold.status = status;
+    let new_holds = Numbers::find(connection, drop_id, &look, &plan, &looked.next_pairs).await?;
+    let new_holds = new_holds.give_to(&plan.grants)?;
+    let change = queries::change(connection, drop_id, looked.transaction, &look, &plan, &new_holds);
+    let settled = transaction.commit_after(change).await?;
+    let mut expiry_delays = Vec::new();
+    for closing in &plan.closings {
+        if let Some(hold) = holds.get_mut(&closing.hold_id) {
+            hold.status = closing.to;
             hold.closed_at = Some(look.now);
+            if closing.to == ReservationStatus::Expired {
+                expiry_delays.push((look.now - hold.expires_at).as_seconds_f64());
+            }
         }
     }
-    holds.extend(made.into_iter().map(|hold| (hold.id.hold_id, hold)));
+    let expires_at = look.now + TimeDelta::seconds(look.catalogue.hold_seconds.into());
+    holds.extend(new_holds.iter().map(|new| {
+        let id = ReservationId { drop_id, hold_id: new.grant.hold_id };
+        (id.hold_id, made(new, id, &look, expires_at))
+    }));
+    let deadlines = [settled.next_deadline, (!new_holds.is_empty()).then_some(expires_at)];
     state.version = settled.version;
     if plan.cancels_drop {
         state.catalogue.cancelled_at = Some(look.now);
@@ -115,138 +137,70 @@ async fn in_transaction(
         }
     }
     let state = Arc::new(state);
-    let lapsed = |closing: &&Closing| closing.to == ReservationStatus::Expired;
-    let delay = |closing: &Closing| holds.get(&closing.hold_id).map(|hold| look.now - hold.expires_at);
-    let expiry_delays = plan.closings.iter().filter(lapsed).filter_map(delay);
+    let released = plan.closings.iter().filter(|closing| closing.to == ReservationStatus::Cancelled).count();
     Ok(Some(Done {
         answers: answers(&plan.verdicts, &holds, &state),
-        next_deadline: settled.next_deadline,
-        expiry_delays: expiry_delays.map(|delay| delay.as_seconds_f64()).collect(),
-        released: count(&plan.closings, ReservationStatus::Cancelled).try_into().unwrap_or(u64::MAX),
+        next_deadline: deadlines.into_iter().flatten().min(),
+        expiry_delays,
+        released: released.try_into().unwrap_or(u64::MAX),
         state,
     }))
 }
 
-fn count(closings: &[Closing], to: ReservationStatus) -> usize {
-    closings.iter().filter(|closing| closing.to == to).count()
-}
-
-/// What the database says that it did.
-struct Written {
-    closed: Vec<(HoldId, String, ReservationStatus)>,
-    made: Vec<Reservation>,
-    settled: Settled,
-}
-
-/// Writes the plan. Under the lock nobody else closes holds or takes pairs; where a statement did less than planned the
-/// whole batch is to be rolled back.
-async fn write(
-    connection: &AsyncPgConnection,
-    drop_id: DropId,
-    look: &Look,
-    plan: &Plan,
-    next_pairs: &HashMap<String, i32>,
-    holds: &HashMap<HoldId, Reservation>,
-) -> Result<Written, DbError> {
-    let mut planned: HashMap<String, Moved> = HashMap::new();
-    for closing in &plan.closings {
-        let hold = holds.get(&closing.hold_id);
-        let hold = hold.ok_or_else(|| DbError::Unexpected("a hold is closed that nobody saw".to_owned()))?;
-        planned.entry(hold.size.clone()).or_default().closed(closing.to);
-    }
-    for grant in &plan.grants {
-        planned.entry(grant.size.clone()).or_default().reserved += 1;
-    }
-    let close = async {
-        try_join!(
-            biased;
-            queries::mark_closed(connection, drop_id, look.now, &plan.closings),
-            queries::insert_purchases(connection, drop_id, &plan.closings),
-        )
-    };
-    let settle = |fresh| queries::settle(connection, drop_id, look.now, plan.cancels_drop, &planned, fresh);
-    let mut numbers = Numbers::new(look, plan, next_pairs);
-    let ((closed, bought), made, settled) = match numbers.missing.is_empty() {
-        true => {
-            let new_holds = numbers.give_to(&plan.grants)?;
-            let insert = queries::insert_holds(connection, drop_id, look, &new_holds);
-            try_join!(biased; close, insert, settle(&numbers.fresh))?
-        }
-        false => {
-            // Those that this batch gives back are free once it has.
-            let (closed, ()) = try_join!(biased; close, numbers.find_freed(connection, drop_id, next_pairs))?;
-            let new_holds = numbers.give_to(&plan.grants)?;
-            let insert = queries::insert_holds(connection, drop_id, look, &new_holds);
-            let (made, settled) = try_join!(biased; insert, settle(&numbers.fresh))?;
-            (closed, made, settled)
-        }
-    };
-    let mut moved: HashMap<String, Moved> = HashMap::new();
-    for (_, size, status) in &closed {
-        moved.entry(size.clone()).or_default().closed(*status);
-    }
-    for hold in &made {
-        moved.entry(hold.size.clone()).or_default().reserved += 1;
-    }
-    match moved == planned && bought == count(&plan.closings, ReservationStatus::Purchased) {
-        true => Ok(Written { closed, made, settled }),
-        false => {
-            Err(DbError::Unexpected(format!("{moved:?} and {bought} bought is not the plan: {planned:?}")))
-        }
+/// The hold as it was made.
+fn made(new: &NewHold<'_>, id: ReservationId, look: &Look, expires_at: Timestamp) -> Reservation {
+    Reservation {
+        id,
+        size: new.grant.size.clone(),
+        pair_number: new.pair_number,
+        user_id: new.grant.user,
+        status: ReservationStatus::Active,
+        price: look.catalogue.price.clone(),
+        created_at: look.now,
+        expires_at,
+        closed_at: None,
     }
 }
 
-/// Pair numbers for grants: those never used first, then freed ones.
-struct Numbers {
-    /// By size, what is to be given.
-    free: HashMap<String, Vec<i32>>,
-    /// How many of those were never used.
-    fresh: HashMap<String, i32>,
-    /// How many freed ones it takes beside.
-    missing: HashMap<String, i32>,
-}
+/// Pair numbers for grants, by size: those never used first, then freed ones. Each list is taken from its end.
+struct Numbers(HashMap<String, Vec<i32>>);
 
 impl Numbers {
-    fn new(look: &Look, plan: &Plan, next_pairs: &HashMap<String, i32>) -> Self {
+    /// Asks the database only where a size has too few that were never used.
+    async fn find(
+        connection: &AsyncPgConnection,
+        drop_id: DropId,
+        look: &Look,
+        plan: &Plan,
+        next_pairs: &HashMap<String, i32>,
+    ) -> Result<Self, DbError> {
         let mut wanted: HashMap<&str, i32> = HashMap::new();
         for grant in &plan.grants {
             *wanted.entry(&grant.size).or_default() += 1;
         }
-        let mut all = Self { free: HashMap::new(), fresh: HashMap::new(), missing: HashMap::new() };
-        for size in &look.sizes {
-            let Some(wanted) = wanted.get(size.size.as_str()).copied() else { continue };
-            let next = next_pairs.get(&size.size).copied().unwrap_or(size.count.total + 1);
-            let fresh = wanted.min(size.count.total - next + 1);
-            // The highest first: they are taken from the end.
-            all.free.insert(size.size.clone(), (next..next + fresh).rev().collect());
-            all.fresh.insert(size.size.clone(), fresh);
+        let given_back: Vec<Uuid> =
+            plan.closings.iter().filter(|it| !it.to.is_live()).map(|it| it.hold_id.0).collect();
+        let given_back = &given_back;
+        let sizes = look.sizes.iter().filter_map(|size| Some((size, *wanted.get(size.size.as_str())?)));
+        let found = try_join_all(sizes.map(async |(SizeStock { size, count }, wanted)| {
+            let next = next_pairs.get(size).copied().unwrap_or(count.total + 1);
+            let fresh = wanted.min(count.total - next + 1);
+            let mut numbers: Vec<i32> = (next..next + fresh).collect();
             if fresh < wanted {
-                all.missing.insert(size.size.clone(), wanted - fresh);
+                let missing = wanted - fresh;
+                let freed =
+                    queries::list_freed_pairs(connection, drop_id, size, next, missing, given_back.clone());
+                numbers.extend(freed.await?);
             }
-        }
-        all
-    }
-
-    async fn find_freed(
-        &mut self,
-        connection: &AsyncPgConnection,
-        drop_id: DropId,
-        next_pairs: &HashMap<String, i32>,
-    ) -> Result<(), DbError> {
-        let found = try_join_all(self.missing.drain().map(async |(size, missing)| {
-            let below = next_pairs.get(&size).copied().unwrap_or_default();
-            let numbers = queries::list_freed_pairs(connection, drop_id, &size, below, missing).await?;
-            Ok::<_, DbError>((size, numbers))
+            numbers.reverse();
+            Ok::<_, DbError>((size.clone(), numbers))
         }));
-        for (size, numbers) in found.await? {
-            self.free.entry(size).or_default().splice(0..0, numbers.into_iter().rev());
-        }
-        Ok(())
+        Ok(Self(found.await?.into_iter().collect()))
     }
 
-    fn give_to<'a>(&mut self, grants: &'a [Grant]) -> Result<Vec<NewHold<'a>>, DbError> {
+    fn give_to<'a>(mut self, grants: &'a [Grant]) -> Result<Vec<NewHold<'a>>, DbError> {
         let give = |grant: &'a Grant| {
-            let pair_number = self.free.get_mut(&grant.size).and_then(Vec::pop);
+            let pair_number = self.0.get_mut(&grant.size).and_then(Vec::pop);
             let pair_number = pair_number
                 .ok_or_else(|| DbError::Unexpected(format!("no pair of {} is free", grant.size)))?;
             Ok(NewHold { grant, pair_number })

@@ -12,9 +12,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use uuid::Uuid;
 
 pub(super) use look::{lock_drop, look};
-pub(super) use write::{
-    Moved, NewHold, Settled, insert_holds, insert_purchases, list_freed_pairs, mark_closed, settle,
-};
+pub(super) use write::{NewHold, change, list_freed_pairs};
 
 use super::{Reservation, ReservationStatus};
 use crate::{
@@ -79,12 +77,19 @@ pub(super) async fn find_deadline(
 }
 
 statement!(
+    /// From each drop to the next one, by the index of what is due: it reads one hold of each, however many there are.
     ListDeadlines -> (Timestamptz, Nullable<SqlUuid>, Nullable<Timestamptz>),
-    "SELECT statement_timestamp(), next.drop_id, next.expires_at
-     FROM (SELECT) AS once
-     LEFT JOIN (
-        SELECT drop_id, min(expires_at) AS expires_at FROM reservations WHERE status = 'active' GROUP BY drop_id
-     ) AS next ON true",
+    "WITH RECURSIVE next AS (
+        (SELECT drop_id, expires_at FROM reservations WHERE status = 'active'
+         ORDER BY drop_id, expires_at, id LIMIT 1)
+        UNION ALL
+        SELECT later.drop_id, later.expires_at FROM next CROSS JOIN LATERAL (
+            SELECT drop_id, expires_at FROM reservations WHERE status = 'active' AND drop_id > next.drop_id
+            ORDER BY drop_id, expires_at, id LIMIT 1
+        ) AS later
+     )
+     SELECT statement_timestamp(), next.drop_id, next.expires_at
+     FROM (SELECT) AS once LEFT JOIN next ON true",
     {}
 );
 

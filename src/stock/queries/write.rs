@@ -6,89 +6,14 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestampt
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use uuid::Uuid;
 
-use super::{ReservationRow, ReservationTypes, Result};
+use super::Result;
 use crate::{
     clock::Timestamp,
     db::{DbError, statement},
     drops::StockCount,
-    ids::{DropId, HoldId},
-    stock::{
-        Reservation, ReservationStatus,
-        decide::{Closing, Grant, Look},
-    },
+    ids::DropId,
+    stock::decide::{Grant, Look, Plan},
 };
-
-statement!(
-    /// The guards repeat what `decide` has decided: no expiry before the deadline, no purchase from it on, and
-    /// nothing twice. The rows are found one by one, as in the looks, and then named by their place. Naming
-    /// the status would let the planner take an index that has every live hold in it.
-    MarkClosed -> (SqlUuid, Text, Text),
-    "UPDATE reservations AS r SET status = ($3)[array_position($2, r.id)], closed_at = $1
-     WHERE r.ctid = ANY (ARRAY(
-        SELECT found.place FROM unnest($2, $3) AS closing (id, status) CROSS JOIN LATERAL (
-            SELECT f.ctid AS place FROM reservations AS f
-            WHERE f.drop_id = $4 AND f.id = closing.id AND f.closed_at IS NULL
-              AND CASE closing.status WHEN 'expired' THEN f.expires_at <= $1
-                                      WHEN 'purchased' THEN f.expires_at > $1 ELSE true END
-            ORDER BY f.id
-        ) AS found
-     ))
-     RETURNING r.id, r.size, r.status",
-    {
-        now: Timestamptz => Timestamp, holds: Array<SqlUuid> => Vec<Uuid>,
-        statuses: Array<Text> => Vec<&'static str>, drop_id: SqlUuid => Uuid,
-    }
-);
-
-/// Closes holds; returns those that were closed, with their size.
-pub(in crate::stock) async fn mark_closed(
-    mut connection: &AsyncPgConnection,
-    drop_id: DropId,
-    now: Timestamp,
-    closings: &[Closing],
-) -> Result<Vec<(HoldId, String, ReservationStatus)>> {
-    if closings.is_empty() {
-        return Ok(Vec::new());
-    }
-    let holds = closings.iter().map(|closing| closing.hold_id.0).collect();
-    let statuses = closings.iter().map(|closing| closing.to.name()).collect();
-    let rows: Vec<(HoldId, String, String)> =
-        MarkClosed { now, holds, statuses, drop_id: drop_id.0 }.load(&mut connection).await?;
-    let closed = |(id, size, status): (HoldId, String, String)| {
-        let status = ReservationStatus::from_name(&status)
-            .ok_or_else(|| DbError::Unexpected(format!("unknown reservation status {status:?}")))?;
-        Ok((id, size, status))
-    };
-    rows.into_iter().map(closed).collect()
-}
-
-statement!(
-    InsertPurchases -> SqlUuid,
-    "INSERT INTO purchases (drop_id, reservation_id, size, pair_number, user_id, price_amount, price_currency,
-                            purchased_at)
-     SELECT bought.* FROM unnest($2) AS closing (id) CROSS JOIN LATERAL (
-        SELECT r.drop_id, r.id, r.size, r.pair_number, r.user_id, r.price_amount, r.price_currency, r.closed_at
-        FROM reservations AS r WHERE r.drop_id = $1 AND r.id = closing.id AND CASE r.status WHEN 'purchased' THEN true END
-        ORDER BY r.id
-     ) AS bought
-     RETURNING reservation_id",
-    { drop_id: SqlUuid => Uuid, holds: Array<SqlUuid> => Vec<Uuid> }
-);
-
-/// Books the purchases among the closings, once they are closed; returns how many.
-pub(in crate::stock) async fn insert_purchases(
-    mut connection: &AsyncPgConnection,
-    drop_id: DropId,
-    closings: &[Closing],
-) -> Result<usize> {
-    let bought = closings.iter().filter(|closing| closing.to == ReservationStatus::Purchased);
-    let holds: Vec<Uuid> = bought.map(|closing| closing.hold_id.0).collect();
-    if holds.is_empty() {
-        return Ok(0);
-    }
-    let made: Vec<Uuid> = InsertPurchases { drop_id: drop_id.0, holds }.load(&mut connection).await?;
-    Ok(made.len())
-}
 
 statement!(
     /// All at once: looked up one by one, each might be compared with every hold of the drop.
@@ -96,20 +21,25 @@ statement!(
     "SELECT pair_number FROM pairs WHERE drop_id = $1 AND size = $2 AND pair_number < $3
      EXCEPT
      SELECT pair_number FROM reservations
-     WHERE drop_id = $1 AND size = $2 AND status IN ('active', 'purchased')
+     WHERE drop_id = $1 AND size = $2 AND status IN ('active', 'purchased') AND id <> ALL($5)
      ORDER BY pair_number LIMIT $4",
-    { drop_id: SqlUuid => Uuid, size: Text => String, below: Integer => i32, limit: BigInt => i64 }
+    {
+        drop_id: SqlUuid => Uuid, size: Text => String, below: Integer => i32, limit: BigInt => i64,
+        given_back: Array<SqlUuid> => Vec<Uuid>,
+    }
 );
 
-/// Numbers below `below` that were used and are free again, the lowest first.
+/// Numbers below `below` that were used and are free, or will be once `given_back` are closed; the lowest first.
 pub(in crate::stock) async fn list_freed_pairs(
     mut connection: &AsyncPgConnection,
     drop_id: DropId,
     size: &str,
     below: i32,
     limit: i32,
+    given_back: Vec<Uuid>,
 ) -> Result<Vec<i32>> {
-    let list = ListFreedPairs { drop_id: drop_id.0, size: size.to_owned(), below, limit: limit.into() };
+    let list =
+        ListFreedPairs { drop_id: drop_id.0, size: size.to_owned(), below, limit: limit.into(), given_back };
     Ok(list.load(&mut connection).await?)
 }
 
@@ -119,101 +49,88 @@ pub(in crate::stock) struct NewHold<'a> {
     pub(in crate::stock) pair_number: i32,
 }
 
-statement!(
-    InsertHolds -> ReservationTypes,
-    "INSERT INTO reservations (drop_id, id, size, pair_number, user_id, status, price_amount, price_currency,
-                               idempotency_key, admission_id, created_at, expires_at)
-     SELECT $1, id, size, pair_number, user_id, 'active', $2, $3, key, admission_id, $4,
-            $4 + make_interval(secs => $5)
-     FROM unnest($6, $7, $8, $9, $10, $11) AS given (id, size, pair_number, user_id, key, admission_id)
-     RETURNING id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at",
-    {
-        drop_id: SqlUuid => Uuid, amount: Integer => i32, currency: Text => String, now: Timestamptz => Timestamp,
-        hold_seconds: Integer => i32, ids: Array<SqlUuid> => Vec<Uuid>, sizes: Array<Text> => Vec<String>,
-        pair_numbers: Array<Integer> => Vec<i32>, users: Array<SqlUuid> => Vec<Uuid>,
-        keys: Array<Text> => Vec<String>, admissions: Array<Nullable<Text>> => Vec<Option<String>>,
-    }
-);
-
-/// Makes holds that begin now.
-pub(in crate::stock) async fn insert_holds(
-    mut connection: &AsyncPgConnection,
-    drop_id: DropId,
-    look: &Look,
-    holds: &[NewHold<'_>],
-) -> Result<Vec<Reservation>> {
-    if holds.is_empty() {
-        return Ok(Vec::new());
-    }
-    let insert = InsertHolds {
-        drop_id: drop_id.0,
-        amount: look.catalogue.price.amount,
-        currency: look.catalogue.price.currency.clone(),
-        now: look.now,
-        hold_seconds: look.catalogue.hold_seconds,
-        ids: holds.iter().map(|hold| hold.grant.hold_id.0).collect(),
-        sizes: holds.iter().map(|hold| hold.grant.size.clone()).collect(),
-        pair_numbers: holds.iter().map(|hold| hold.pair_number).collect(),
-        users: holds.iter().map(|hold| hold.grant.user.0).collect(),
-        keys: holds.iter().map(|hold| hold.grant.key.clone()).collect(),
-        admissions: holds.iter().map(|hold| hold.grant.admission_id.clone()).collect(),
-    };
-    let rows: Vec<ReservationRow> = insert.load(&mut connection).await?;
-    rows.into_iter().map(|row| row.of_drop(drop_id)).collect()
-}
-
-/// How many pairs of a size go where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::stock) struct Moved {
-    pub(in crate::stock) reserved: i32,
-    pub(in crate::stock) purchased: i32,
-    pub(in crate::stock) released: i32,
-    pub(in crate::stock) expired: i32,
-}
-
-impl Moved {
-    /// Counts a hold that is closed.
-    pub(in crate::stock) fn closed(&mut self, to: ReservationStatus) {
-        match to {
-            ReservationStatus::Purchased => self.purchased += 1,
-            ReservationStatus::Expired => self.expired += 1,
-            ReservationStatus::Cancelled => self.released += 1,
-            // Counts as nothing, which no plan is.
-            ReservationStatus::Active => {}
-        }
-    }
-}
-
 /// The drop after the batch.
 pub(in crate::stock) struct Settled {
     pub(in crate::stock) version: i32,
     pub(in crate::stock) counts: HashMap<String, StockCount>,
+    /// When the next of the holds lapses that were there before.
     pub(in crate::stock) next_deadline: Option<Timestamp>,
 }
 
 statement!(
-    /// Counters, version and ledger move in one statement.
-    Settle -> (
+    /// Everything that a batch changes. What the counters and the ledger move by is what the statements above them
+    /// returned. Where that is not all that was planned, or where this is another transaction than the one that has the
+    /// lock, there is no next version, which the table refuses: nothing is done then, also with the COMMIT already on its
+    /// way.
+    ///
+    /// `closed`: the guards repeat what `decide` has decided: no expiry before the deadline, no purchase from it on, and
+    /// nothing twice. The rows are found one by one, as in the looks, and then named by their place. Naming the status
+    /// would let the planner take an index that has every live hold in it.
+    ///
+    /// `made`: asks for the number of closed holds, so that it begins when all of them are. A pair that is given back can
+    /// be had again.
+    Change -> (
         Integer, Nullable<Timestamptz>, Nullable<Text>, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>,
         Nullable<Integer>,
     ),
-    "WITH moved AS (
+    "WITH closed AS (
+        UPDATE reservations AS r SET status = ($3)[array_position($2, r.id)], closed_at = $1
+        WHERE r.ctid = ANY (ARRAY(
+            SELECT found.place FROM unnest($2, $3) AS closing (id, status) CROSS JOIN LATERAL (
+                SELECT f.ctid AS place FROM reservations AS f
+                WHERE f.drop_id = $4 AND f.id = closing.id AND f.closed_at IS NULL
+                  AND CASE closing.status WHEN 'expired' THEN f.expires_at <= $1
+                                          WHEN 'purchased' THEN f.expires_at > $1 ELSE true END
+                ORDER BY f.id
+            ) AS found
+        ))
+        RETURNING r.id, r.size, r.pair_number, r.user_id, r.status, r.price_amount, r.price_currency
+     ), bought AS (
+        INSERT INTO purchases (drop_id, reservation_id, size, pair_number, user_id, price_amount, price_currency,
+                               purchased_at)
+        SELECT $4, id, size, pair_number, user_id, price_amount, price_currency, $1 FROM closed
+        WHERE status = 'purchased'
+        RETURNING reservation_id
+     ), made AS (
+        INSERT INTO reservations (drop_id, id, size, pair_number, user_id, status, price_amount, price_currency,
+                                  idempotency_key, admission_id, created_at, expires_at)
+        SELECT $4, id, size, pair_number, user_id, 'active', $5, $6, key, admission_id, $1,
+               $1 + make_interval(secs => $7)
+        FROM unnest($8, $9, $10, $11, $12, $13) AS given (id, size, pair_number, user_id, key, admission_id)
+        WHERE (SELECT count(*) FROM closed) = cardinality($2)
+        RETURNING size, pair_number
+     ), moves AS (
+        SELECT size,
+               count(*) FILTER (WHERE status = 'active')::integer AS reserved,
+               count(*) FILTER (WHERE status = 'purchased')::integer AS purchased,
+               count(*) FILTER (WHERE status = 'cancelled')::integer AS released,
+               count(*) FILTER (WHERE status = 'expired')::integer AS expired,
+               max(pair_number) FILTER (WHERE status = 'active') AS highest
+        FROM (SELECT size, status, pair_number FROM closed UNION ALL SELECT size, 'active', pair_number FROM made)
+             AS hold
+        GROUP BY size
+     ), moved AS (
         UPDATE drop_sizes AS s
         SET available = available - m.reserved + m.released + m.expired,
             held = held + m.reserved - m.purchased - m.released - m.expired,
             sold = sold + m.purchased,
-            next_pair = next_pair + m.fresh
-        FROM unnest($1, $2, $3, $4, $5, $6) AS m (size, reserved, purchased, released, expired, fresh)
-        WHERE s.drop_id = $7 AND s.size = m.size
+            next_pair = greatest(next_pair, m.highest + 1)
+        FROM moves AS m
+        WHERE s.drop_id = $4 AND s.size = m.size
         RETURNING s.size, s.total, s.available, s.held, s.sold, m.reserved, m.purchased, m.released, m.expired
      ), bumped AS (
         UPDATE drops
-        SET stock_version = stock_version + 1, cancelled_at = CASE WHEN $8 THEN $9 ELSE cancelled_at END
-        WHERE id = $7 RETURNING stock_version
+        SET stock_version = CASE
+                WHEN (SELECT coalesce(sum(reserved + purchased + released + expired), 0) FROM moved)
+                         = cardinality($2) + cardinality($8)
+                     AND txid_current() = $15 AND (SELECT count(*) FROM bought) = cardinality(array_positions($3, 'purchased'))
+                THEN stock_version + 1 END,
+            cancelled_at = CASE WHEN $14 THEN $1 ELSE cancelled_at END
+        WHERE id = $4 RETURNING stock_version
      ), event AS (
         INSERT INTO stock_events (drop_id, version, kind, at, sizes, restocked, reserved, purchased, released,
                                   expired, total, available, held, sold)
-        SELECT $7, stock_version, CASE WHEN $8 THEN 'cancelled' ELSE 'traded' END, $9, sizes, restocked, reserved,
+        SELECT $4, stock_version, CASE WHEN $14 THEN 'cancelled' ELSE 'traded' END, $1, sizes, restocked, reserved,
                purchased, released, expired, total, available, held, sold
         FROM bumped, (
             SELECT coalesce(array_agg(size), '{}') AS sizes, coalesce(array_agg(0), '{}') AS restocked,
@@ -225,53 +142,59 @@ statement!(
         ) AS columns
      )
      SELECT stock_version,
-            (SELECT expires_at FROM reservations WHERE drop_id = $7 AND status = 'active'
+            (SELECT expires_at FROM reservations WHERE drop_id = $4 AND status = 'active' AND id <> ALL($2)
              ORDER BY expires_at, id LIMIT 1),
             size, total, available, held, sold
      FROM bumped LEFT JOIN moved ON true",
     {
-        sizes: Array<Text> => Vec<String>, reserved: Array<Integer> => Vec<i32>,
-        purchased: Array<Integer> => Vec<i32>, released: Array<Integer> => Vec<i32>,
-        expired: Array<Integer> => Vec<i32>, fresh: Array<Integer> => Vec<i32>, drop_id: SqlUuid => Uuid,
-        cancels: Bool => bool, now: Timestamptz => Timestamp,
+        now: Timestamptz => Timestamp, closings: Array<SqlUuid> => Vec<Uuid>,
+        statuses: Array<Text> => Vec<&'static str>, drop_id: SqlUuid => Uuid, amount: Integer => i32,
+        currency: Text => String, hold_seconds: Integer => i32, ids: Array<SqlUuid> => Vec<Uuid>,
+        sizes: Array<Text> => Vec<String>, pair_numbers: Array<Integer> => Vec<i32>,
+        users: Array<SqlUuid> => Vec<Uuid>, keys: Array<Text> => Vec<String>,
+        admissions: Array<Nullable<Text>> => Vec<Option<String>>, cancels: Bool => bool,
+        transaction: BigInt => i64,
     }
 );
 
-/// Moves the counters, the version and the ledger. `fresh`: how many pair numbers of a size are used for the first time.
-pub(in crate::stock) async fn settle(
+/// Closes holds and books the purchases among them, makes holds that begin now, and moves the counters, the version and
+/// the ledger.
+///
+/// # Errors
+/// The database; also when it did less than was planned.
+pub(in crate::stock) async fn change(
     mut connection: &AsyncPgConnection,
     drop_id: DropId,
-    now: Timestamp,
-    cancels: bool,
-    moved: &HashMap<String, Moved>,
-    fresh: &HashMap<String, i32>,
+    transaction: i64,
+    look: &Look,
+    plan: &Plan,
+    holds: &[NewHold<'_>],
 ) -> Result<Settled> {
     type Row = (i32, Option<Timestamp>, Option<String>, Option<i32>, Option<i32>, Option<i32>, Option<i32>);
-    let column = |of: fn(&Moved) -> i32| moved.values().map(of).collect();
-    let settle = Settle {
-        sizes: moved.keys().cloned().collect(),
-        reserved: column(|moved| moved.reserved),
-        purchased: column(|moved| moved.purchased),
-        released: column(|moved| moved.released),
-        expired: column(|moved| moved.expired),
-        fresh: moved.keys().map(|size| fresh.get(size).copied().unwrap_or_default()).collect(),
+    let change = Change {
+        now: look.now,
+        closings: plan.closings.iter().map(|closing| closing.hold_id.0).collect(),
+        statuses: plan.closings.iter().map(|closing| closing.to.name()).collect(),
         drop_id: drop_id.0,
-        cancels,
-        now,
+        amount: look.catalogue.price.amount,
+        currency: look.catalogue.price.currency.clone(),
+        hold_seconds: look.catalogue.hold_seconds,
+        ids: holds.iter().map(|hold| hold.grant.hold_id.0).collect(),
+        sizes: holds.iter().map(|hold| hold.grant.size.clone()).collect(),
+        pair_numbers: holds.iter().map(|hold| hold.pair_number).collect(),
+        users: holds.iter().map(|hold| hold.grant.user.0).collect(),
+        keys: holds.iter().map(|hold| hold.grant.key.clone()).collect(),
+        admissions: holds.iter().map(|hold| hold.grant.admission_id.clone()).collect(),
+        cancels: plan.cancels_drop,
+        transaction,
     };
-    let rows: Vec<Row> = settle.load(&mut connection).await?;
+    let rows: Vec<Row> = change.load(&mut connection).await?;
     let (version, next_deadline) = match rows.as_slice() {
         [(version, next_deadline, ..), ..] => (*version, *next_deadline),
         [] => return Err(DbError::Unexpected("the drop vanished under its lock".to_owned())),
     };
-    let counts: HashMap<String, StockCount> = rows
-        .into_iter()
-        .filter_map(|(_, _, size, total, available, held, sold)| {
-            Some((size?, StockCount { total: total?, available: available?, held: held?, sold: sold? }))
-        })
-        .collect();
-    match counts.len() == moved.len() {
-        true => Ok(Settled { version, counts, next_deadline }),
-        false => Err(DbError::Unexpected("a size vanished under the drop's lock".to_owned())),
-    }
+    let count = |(_, _, size, total, available, held, sold): Row| {
+        Some((size?, StockCount { total: total?, available: available?, held: held?, sold: sold? }))
+    };
+    Ok(Settled { version, counts: rows.into_iter().filter_map(count).collect(), next_deadline })
 }
