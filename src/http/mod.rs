@@ -67,9 +67,10 @@ use persisted::Persisted;
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// For this long after readiness began to fail new requests are still taken.
 const NOTICE: Duration = Duration::from_millis(200);
+/// A client that has connected by then says what it wants within this time, or finds its connection closed.
+const FIRST_WORD_WITHIN: Duration = Duration::from_millis(250);
 /// How long requests under way may take once the server stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(6);
-
 /// How long sockets may take to close after that.
 const SOCKETS_CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// Connections that wait to be taken.
@@ -187,6 +188,8 @@ pub async fn serve(
     accept_until(&listener, &router, &open, notice).await;
     close.send_replace(true);
     drop((listener, router));
+    // Whoever has connected and not spoken yet would be sent away.
+    tokio::time::sleep(FIRST_WORD_WITHIN).await;
     if tokio::time::timeout(FINISH_WITHIN, open.shutdown()).await.is_err() {
         tracing::warn!("stopping with requests under way: they took longer than {FINISH_WITHIN:?}");
     }
@@ -209,6 +212,8 @@ async fn accept_until(
     tokio::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
+            // Also those that wait when it comes: they are connected, as far as they know.
+            biased;
             accepted = listener.accept() => accepted,
             () = &mut shutdown => return,
         };

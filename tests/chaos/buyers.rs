@@ -29,12 +29,22 @@ const CANCEL: &str = "mutation($input: CancelReservationInput!) { cancelReservat
     reservation { id } userErrors { code } } }";
 
 /// What a buyer was told in the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Told {
     Yes(String),
     No(String),
     /// Nothing definite, in all the time there was.
     Unknown,
+}
+
+impl Told {
+    /// The id of what was had.
+    pub fn yes(&self) -> Option<&String> {
+        match self {
+            Self::Yes(id) => Some(id),
+            Self::No(_) | Self::Unknown => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +75,22 @@ pub struct Log {
     pub tries: AtomicU64,
     /// Tries without a definite answer.
     pub indefinite: AtomicU64,
+    /// Those of them whose connection was had, and then lost.
+    cut: AtomicU64,
 }
 
 impl Log {
     pub fn slowest(&self) -> Duration {
         Duration::from_micros(self.slowest_try.load(Ordering::Relaxed))
+    }
+
+    pub fn indefinite(&self) -> u64 {
+        self.indefinite.load(Ordering::Relaxed)
+    }
+
+    /// Requests that a server had begun to read.
+    pub fn cut(&self) -> u64 {
+        self.cut.load(Ordering::Relaxed)
     }
 
     pub fn granted(&self) -> usize {
@@ -110,6 +131,14 @@ impl Shop {
         Self { client, servers: Arc::new(servers), drop, log: Arc::default() }
     }
 
+    /// Whose buyers connect anew for each request. A connection that waits for the next one may be closed just when that
+    /// comes, which nobody can help.
+    pub fn with_new_connections(mut self) -> Self {
+        let client = reqwest::Client::builder().no_proxy().timeout(TRY_WITHIN).pool_max_idle_per_host(0);
+        self.client = client.build().unwrap();
+        self
+    }
+
     /// One try, with a server. `None`: no definite answer.
     pub async fn once(&self, server: usize, user: Uuid, query: &str, input: &Value) -> Option<Value> {
         let began = Instant::now();
@@ -119,11 +148,14 @@ impl Shop {
             .post(format!("http://{}/graphql", self.servers[server]))
             .bearer_auth(access_token(user, ACCESS))
             .json(&json!({ "query": query, "variables": { "input": input } }));
-        let answer = async { request.send().await.ok()?.json::<Value>().await.ok() }.await;
+        let answer = async { request.send().await?.json::<Value>().await }.await;
         let answer = match answer {
-            Some(answer) => answer,
-            None => {
+            Ok(answer) => answer,
+            Err(error) => {
                 self.log.indefinite.fetch_add(1, Ordering::Relaxed);
+                if !error.is_connect() && !error.is_timeout() {
+                    self.log.cut.fetch_add(1, Ordering::Relaxed);
+                }
                 if began.elapsed() >= TRY_WITHIN {
                     self.log.wrong.lock().unwrap().push(format!("no answer within {TRY_WITHIN:?}"));
                 }

@@ -24,7 +24,7 @@ use crate::{
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// Looks every 50 ms, whenever PostgreSQL can be asked.
+/// Looks every 50 ms, or as often as a look is done, whenever PostgreSQL can be asked.
 pub struct Watch {
     looks: Arc<AtomicUsize>,
     broken: Arc<Mutex<Vec<String>>>,
@@ -39,7 +39,10 @@ impl Watch {
             let (looks, broken) = (looks.clone(), broken.clone());
             tokio::spawn(async move {
                 let mut connection: Option<AsyncPgConnection> = None;
+                let mut looks_at = tokio::time::interval(BETWEEN_LOOKS);
+                looks_at.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 loop {
+                    looks_at.tick().await;
                     if connection.is_none() {
                         connection = AsyncPgConnection::establish(&url).await.ok();
                     }
@@ -52,7 +55,6 @@ impl Watch {
                             Err(_) => connection = None,
                         }
                     }
-                    tokio::time::sleep(BETWEEN_LOOKS).await;
                 }
             })
         };

@@ -25,7 +25,10 @@ pub struct Postgres {
 
 impl Postgres {
     pub async fn start() -> Self {
-        let dir = PathBuf::from(format!("/tmp/sneaker-drop-chaos-{}", Uuid::now_v7().simple()));
+        Self::start_in(PathBuf::from(format!("/tmp/sneaker-drop-chaos-{}", Uuid::now_v7().simple()))).await
+    }
+
+    pub async fn start_in(dir: PathBuf) -> Self {
         let mut postgres = Self { _watchdog: watchdog::watch(&dir), dir, started: Vec::new() };
         postgres.start_again().await;
         postgres.started[0].ensure_database().await.unwrap();
@@ -74,11 +77,29 @@ impl Postgres {
     /// Stops all of its processes, or lets them go on. They hold their locks and their connections meanwhile.
     pub fn freeze(&self, signal: Signal) {
         let postmaster = self.postmaster();
-        let children = format!("/proc/{postmaster}/task/{postmaster}/children");
-        for child in fs::read_to_string(children).unwrap().split_whitespace() {
-            kill(Pid::from_raw(child.parse().unwrap()), signal).ok();
+        let children = processes().into_iter().filter(|(_, parent)| *parent == postmaster.as_raw());
+        for (child, _) in children {
+            kill(Pid::from_raw(child), signal).ok();
         }
         kill(postmaster, signal).unwrap();
+    }
+
+    /// Whether it is there. It may be about to end.
+    pub fn runs(&self) -> bool {
+        let data = self.socket_dir().join("data/postmaster.pid");
+        data.exists() && kill(self.postmaster(), None).is_ok()
+    }
+
+    /// What a statement counts.
+    pub async fn count(&self, database: &str, select: &str) -> i64 {
+        #[derive(diesel::QueryableByName)]
+        struct Count {
+            #[diesel(sql_type = diesel::sql_types::BigInt)]
+            count: i64,
+        }
+        let mut connection = self.connection(database).await.unwrap();
+        let row: Count = diesel::sql_query(select).get_result(&mut connection).await.unwrap();
+        row.count
     }
 
     fn postmaster(&self) -> Pid {
@@ -95,4 +116,17 @@ impl Postgres {
             .unwrap();
         fs::remove_dir_all(dir).ok();
     }
+}
+
+/// Every process with its parent.
+fn processes() -> Vec<(i32, i32)> {
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let process = |entry: fs::DirEntry| {
+        let process = entry.file_name().to_str()?.parse().ok()?;
+        // After the name, which may have anything in it, and the state.
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let parent = stat.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()?;
+        Some((process, parent))
+    };
+    all.filter_map(process).collect()
 }

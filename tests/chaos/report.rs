@@ -31,6 +31,11 @@ impl Figure {
         Self { name, value: value.to_string(), passes: value >= least }
     }
 
+    pub fn at_most_bytes(name: &'static str, value: usize, most: usize) -> Self {
+        let value_told = format!("{:.1} KiB (at most {})", value as f64 / 1_024.0, most / 1_024);
+        Self { name, value: value_told, passes: value <= most }
+    }
+
     pub fn at_most(name: &'static str, value: Duration, most: Duration) -> Self {
         Self { name, value: format!("{} (at most {})", show(value), show(most)), passes: value <= most }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
@@ -21,23 +22,29 @@ pub struct Server {
     child: tokio::process::Child,
     url: String,
     pub port: u16,
-    log: std::path::PathBuf,
+    pub log: PathBuf,
+    settings: Vec<(String, String)>,
 }
 
 impl Server {
     /// On a port that is free now and stays this server's when it is started again.
-    pub async fn start(database_url: &str, log: std::path::PathBuf) -> Self {
-        let port = free_port();
-        let mut server =
-            Self { child: spawn(database_url, port, &log), url: database_url.to_owned(), port, log };
+    pub async fn start(database_url: &str, log: PathBuf, settings: &[(String, String)]) -> Self {
+        let mut server = Self::begin(database_url, log, settings);
         server.ready().await;
         server
     }
 
     /// Without waiting for it.
-    pub fn begin(database_url: &str, log: std::path::PathBuf) -> Self {
-        let port = free_port();
-        Self { child: spawn(database_url, port, &log), url: database_url.to_owned(), port, log }
+    pub fn begin(database_url: &str, log: PathBuf, settings: &[(String, String)]) -> Self {
+        let (port, url, settings) = (free_port(), database_url.to_owned(), settings.to_vec());
+        Self { child: spawn(&url, port, &log, &settings), url, port, log, settings }
+    }
+
+    /// Bytes of memory that it has.
+    pub fn resident(&self) -> usize {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.pid())).unwrap();
+        let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * 4_096
     }
 
     pub fn address(&self) -> String {
@@ -75,7 +82,7 @@ impl Server {
     }
 
     pub fn start_again(&mut self) {
-        self.child = spawn(&self.url, self.port, &self.log);
+        self.child = spawn(&self.url, self.port, &self.log, &self.settings);
     }
 
     /// As an operator stops it; returns how long that took.
@@ -100,7 +107,7 @@ fn free_port() -> u16 {
     }
 }
 
-fn spawn(database_url: &str, port: u16, log: &std::path::Path) -> tokio::process::Child {
+fn spawn(database_url: &str, port: u16, log: &Path, settings: &[(String, String)]) -> tokio::process::Child {
     let log = File::options().create(true).append(true).open(log).unwrap();
     tokio::process::Command::new(env!("CARGO_BIN_EXE_sneaker-drop"))
         .env_clear()
@@ -112,6 +119,7 @@ fn spawn(database_url: &str, port: u16, log: &std::path::Path) -> tokio::process
             ("JWT_ACCESS_SECRET", ACCESS),
             ("JWT_REFRESH_SECRET", REFRESH),
         ])
+        .envs(settings.iter().cloned())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
