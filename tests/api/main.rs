@@ -32,6 +32,7 @@ mod proxy;
 mod purchase;
 mod reserve;
 mod round_trips;
+mod scanner;
 mod schema;
 #[path = "../support/shoe.rs"]
 mod shoe;

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::harness::{cluster, database_url, drive};
 
-const SECRETS: [(&str, &str); 2] = [
+pub const SECRETS: [(&str, &str); 2] = [
     ("JWT_ACCESS_SECRET", "program-access-secret-0123456789ab"),
     ("JWT_REFRESH_SECRET", "program-refresh-secret-0123456789a"),
 ];
@@ -42,13 +42,13 @@ async fn run(arguments: &[&str], settings: &[(&str, &str)]) -> (Output, String, 
 }
 
 /// A server that has said where it listens.
-struct Server {
+pub struct Server {
     child: Child,
     address: String,
 }
 
 impl Server {
-    async fn start(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+    pub async fn start(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut child = program(arguments, settings)
             .env("PORT", "0")
             .stderr(Stdio::piped())
@@ -68,9 +68,16 @@ impl Server {
         panic!("the server ended: {said:?}");
     }
 
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.address)
+    }
+
+    pub fn client(&self) -> reqwest::Client {
+        reqwest::Client::builder().no_proxy().build().unwrap()
+    }
+
     async fn ask(&self, query: &str) -> Value {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let request = client.post(format!("{}/graphql", self.address)).json(&json!({ "query": query }));
+        let request = self.client().post(self.url("/graphql")).json(&json!({ "query": query }));
         request.send().await.unwrap().json().await.unwrap()
     }
 
@@ -79,7 +86,7 @@ impl Server {
         nix::sys::signal::kill(id, signal).unwrap();
     }
 
-    async fn stop(mut self) -> Option<i32> {
+    pub async fn stop(mut self) -> Option<i32> {
         self.signal(nix::sys::signal::Signal::SIGTERM);
         self.child.wait().await.unwrap().code()
     }

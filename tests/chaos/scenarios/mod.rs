@@ -1,5 +1,6 @@
 //! The scenarios, each on a database and servers of its own.
 
+mod accounts;
 mod clients;
 mod database;
 mod rush;
@@ -38,6 +39,10 @@ pub struct Scale {
     pages: usize,
     /// How long pages that never read are written to.
     deaf_for: Duration,
+    guesses: usize,
+    /// A second.
+    sign_ins: u32,
+    flood_for: Duration,
 }
 
 impl Scale {
@@ -54,6 +59,9 @@ impl Scale {
             lapsing: 300,
             pages: 200,
             deaf_for: Duration::from_secs(2),
+            guesses: 3,
+            sign_ins: 50,
+            flood_for: Duration::from_secs(2),
         }
     }
 
@@ -70,12 +78,15 @@ impl Scale {
             lapsing: 5_000,
             pages: 10_000,
             deaf_for: Duration::from_secs(20),
+            guesses: 100,
+            sign_ins: 500,
+            flood_for: Duration::from_secs(15),
         }
     }
 }
 
 /// In this order.
-const SCENARIOS: [&str; 17] = [
+const SCENARIOS: [&str; 20] = [
     "crowd",
     "one_buyer",
     "race",
@@ -84,6 +95,9 @@ const SCENARIOS: [&str; 17] = [
     "hints",
     "subscribers",
     "hang_ups",
+    "guesses",
+    "flood",
+    "roles",
     "kill",
     "clock",
     "storm",
@@ -112,6 +126,9 @@ pub async fn run(scale: &Scale, only: &[String], to_the_first: bool, seed: u64, 
             "clock" => servers::clock(&postgres, scale, seed, report).await,
             "storm" => database::storm(&postgres, scale, seed, report).await,
             "stop" => servers::stop(&postgres, scale, seed, report).await,
+            "guesses" => accounts::guesses(&postgres, scale, report).await,
+            "flood" => accounts::flood(&postgres, scale, seed, report).await,
+            "roles" => accounts::roles(&postgres, report).await,
             "eight" => servers::eight(&postgres, report).await,
             "read_only" => database::read_only(&postgres, scale, seed, report).await,
             "crash" => database::crash(&mut postgres, scale, seed, report).await,
@@ -171,6 +188,14 @@ impl Stage {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.clear_now(postgres).await
+    }
+
+    /// Stops, with what the watch has seen.
+    async fn leave(mut self) -> (usize, Vec<String>) {
+        for server in &mut self.servers {
+            server.stop().await;
+        }
+        self.watch.end()
     }
 
     /// Compares as it stands, and stops.
