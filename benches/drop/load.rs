@@ -1,4 +1,5 @@
-//! Closed-loop load: each connection asks, waits for the answer, asks again.
+//! Load. Closed-loop: each connection asks, waits for the answer, asks again. Open-loop: requests come at a rate, whatever
+//! becomes of those before.
 
 use std::{
     net::SocketAddr,
@@ -73,6 +74,51 @@ pub async fn run(
         .collect();
     start.wait().await;
     let began = Instant::now();
+    let mut latencies = Vec::new();
+    for asking in asking {
+        latencies.extend(asking.await.unwrap());
+    }
+    let took = began.elapsed();
+    latencies.sort_unstable();
+    Load { answers: latencies.len(), took, latencies }
+}
+
+/// Requests come at `rate` a second for `time`, each taken by the next of `connections` that is free. A latency is from when
+/// the request was to be sent: one that finds no connection free, or a server that is late with those before, waits, and
+/// that counts.
+pub async fn run_at(
+    address: SocketAddr,
+    connections: usize,
+    rate: u32,
+    time: Duration,
+    request: impl Fn(usize) -> Option<Vec<u8>> + Send + Sync + 'static,
+    is_right: impl Fn(&[u8]) -> bool + Send + Sync + 'static,
+) -> Load {
+    let (request, is_right) = (Arc::new(request), Arc::new(is_right));
+    let number = Arc::new(AtomicUsize::new(0));
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        open.push(Http::connect(address).await);
+    }
+    let began = Instant::now();
+    let asking: Vec<_> = open
+        .into_iter()
+        .map(|mut http| {
+            let (request, is_right, number) = (request.clone(), is_right.clone(), number.clone());
+            tokio::spawn(async move {
+                let mut latencies = Vec::new();
+                loop {
+                    let number = number.fetch_add(1, Ordering::Relaxed);
+                    let due = began + Duration::from_secs_f64(number as f64 / f64::from(rate));
+                    let (true, Some(text)) = (due < began + time, request(number)) else { return latencies };
+                    tokio::time::sleep_until(due.into()).await;
+                    let answer = http.ask(&text).await;
+                    latencies.push(due.elapsed());
+                    assert!(is_right(answer), "{}", String::from_utf8_lossy(answer));
+                }
+            })
+        })
+        .collect();
     let mut latencies = Vec::new();
     for asking in asking {
         latencies.extend(asking.await.unwrap());

@@ -128,6 +128,17 @@ async fn sell(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, f
     figures.add("p50 at 256", crowd.percentile(0.5));
     figures.add("p99 at 256", crowd.percentile(0.99));
 
+    // Half of what it can: whoever comes then should not have to wait for others.
+    let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
+    let rate = 6_000_u32;
+    let most = usize::try_from(u64::from(rate) * plan.time.as_secs().max(2)).unwrap();
+    let tokens: Vec<String> = (0..most).map(|_| token()).collect();
+    let to = drop.clone();
+    let request = move |number: usize| Some(post(Some(tokens.get(number)?), &reserve_body(&to, number)));
+    let open = load::run_at(server.address, 256, rate, plan.time, request, succeeded).await;
+    figures.add("at 6,000 a second, p50 from when it was due", open.percentile(0.5));
+    figures.add("at 6,000 a second, p99 from when it was due", open.percentile(0.99));
+
     let single = Server::start(postgres, &format!("single_{round}"), &[("STOCK_MAX_BATCH", "1")]).await;
     let drop = single.drop(&[("US 9", PAIRS)], 3_600, 1).await;
     figures

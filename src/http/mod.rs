@@ -28,8 +28,9 @@ use std::{
 use axum::{
     Router,
     extract::Request,
-    http::{Method, header, request::Parts},
+    http::{HeaderValue, Method, header, request::Parts},
     middleware,
+    response::Response,
     routing::{any, get},
 };
 use hyper_util::{
@@ -228,10 +229,17 @@ async fn accept_until(
         };
         // An error means that the connection is gone already.
         drop(stream.set_nodelay(true));
-        let service = router.clone().map_request(move |mut request: Request<_>| {
-            request.extensions_mut().insert(peer);
-            request
-        });
+        let service = router
+            .clone()
+            .map_request(move |mut request: Request<_>| {
+                request.extensions_mut().insert(peer);
+                request
+            })
+            .map_response(|mut response: Response| {
+                let nosniff = HeaderValue::from_static("nosniff");
+                response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+                response
+            });
         let connection = open.watch(
             http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
                 .into_owned(),

@@ -81,7 +81,8 @@ fn respond(asset: &Asset) -> Response {
     let headers = [
         (header::CONTENT_TYPE, asset.content_type),
         (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        // For whoever does not know `frame-ancestors`.
+        (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
         // Checked at each visit: another version of the server may stand here tomorrow.
         (header::CACHE_CONTROL, "no-cache"),

@@ -199,3 +199,30 @@ async fn a_crowd_that_connects_at_once_waits_in_line() {
     let in_line = tokio::time::timeout(std::time::Duration::from_secs(20), crowd).await;
     assert_eq!(in_line.unwrap().unwrap().len(), 300);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_has_the_headers_that_scanners_look_for() {
+    drive_still(async |app| {
+        let get = async |path: &str| app.client().get(app.url(path)).send().await.unwrap();
+        let query = app.client().post(app.url("/graphql")).json(&json!({ "query": "{ __typename }" }));
+        let mut answers = vec![query.send().await.unwrap()];
+        for path in
+            ["/graphiql", "/graphiql/page.js", "/healthz", "/readyz", "/metrics", "/graphql", "/nothing"]
+        {
+            answers.push(get(path).await);
+        }
+        for answer in &answers {
+            let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(header("x-content-type-options"), Some("nosniff"), "{answer:?}");
+            assert!(header("server").is_none() && header("x-powered-by").is_none(), "{answer:?}");
+        }
+        let header = |place: usize, name: &str| answers[place].headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(header(0, "cache-control"), "no-store");
+        assert!(header(1, "content-security-policy").contains("frame-ancestors 'none'"));
+        assert_eq!(
+            (header(1, "x-frame-options"), header(1, "referrer-policy")),
+            ("DENY".into(), "no-referrer".into())
+        );
+    })
+    .await;
+}
