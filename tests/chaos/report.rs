@@ -27,6 +27,10 @@ impl Figure {
         Self { name, value: value.to_string(), passes: true }
     }
 
+    pub fn none(name: &'static str, value: u64) -> Self {
+        Self { name, value: format!("{value} (none allowed)"), passes: value == 0 }
+    }
+
     pub fn at_least(name: &'static str, value: usize, least: usize) -> Self {
         Self { name, value: value.to_string(), passes: value >= least }
     }
