@@ -69,7 +69,8 @@ async fn on_database(
         graphiql: config.graphiql,
         introspection: config.introspection,
     };
-    // From here on a signal stops in order; before, it just ends the process, which has nothing under way.
+    // From here on a signal stops in order; before, it just ends the process. A private PostgreSQL then waits for the next
+    // start.
     let shutdown = shutdown_signal()?;
     http::serve(listener, app.clone(), settings, shutdown).await;
     app.stop().await;

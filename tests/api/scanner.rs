@@ -80,6 +80,12 @@ async fn a_scanner_finds_nothing_on_a_server_with_production_settings() {
     let form = server.client().post(server.url("/graphql")).form(&[("query", "{ __typename }")]);
     let told: Value = form.send().await.unwrap().json().await.unwrap_or_default();
     checks.push(("POST of a form", answered(&told)));
+    let address = server.client().post(server.url("/graphql")).query(&[("query", "{ __typename }")]);
+    let told: Value = address.send().await.unwrap().json().await.unwrap_or_default();
+    checks.push(("POST with the query in the address", answered(&told)));
+    let text = server.client().post(server.url("/graphql")).header("content-type", "text/plain");
+    let told = text.body(ask("{ __typename }").to_string()).send().await.unwrap();
+    checks.push(("POST of a text", answered(&told.json().await.unwrap_or_default())));
     for path in ["/", "/graphiql", "/playground", "/console", "/graphql"] {
         let page = server.client().get(server.url(path)).header("accept", "text/html").send().await.unwrap();
         let page = page.text().await.unwrap().to_ascii_lowercase();
