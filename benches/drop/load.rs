@@ -73,14 +73,7 @@ pub async fn run(
         })
         .collect();
     start.wait().await;
-    let began = Instant::now();
-    let mut latencies = Vec::new();
-    for asking in asking {
-        latencies.extend(asking.await.unwrap());
-    }
-    let took = began.elapsed();
-    latencies.sort_unstable();
-    Load { answers: latencies.len(), took, latencies }
+    gather(asking, Instant::now()).await
 }
 
 /// Requests come at `rate` a second for `time`, each taken by the next of `connections` that is free. A latency is from when
@@ -119,6 +112,10 @@ pub async fn run_at(
             })
         })
         .collect();
+    gather(asking, began).await
+}
+
+async fn gather(asking: Vec<tokio::task::JoinHandle<Vec<Duration>>>, began: Instant) -> Load {
     let mut latencies = Vec::new();
     for asking in asking {
         latencies.extend(asking.await.unwrap());

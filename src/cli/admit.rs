@@ -43,7 +43,8 @@ fn user_id(text: &str) -> Result<UserId, &'static str> {
 pub(super) fn admit(config: &Config, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let Arguments { drop, buyer, seconds, from } = arguments;
     let from = from.unwrap_or_else(Utc::now);
-    let until = from + TimeDelta::seconds((*seconds).into());
+    let until = from.checked_add_signed(TimeDelta::seconds((*seconds).into()));
+    let until = until.ok_or("--from is further away than a token can say")?;
     let token = database::admissions(config)?.issue(*drop, *buyer, from, until);
     println!("{}", token.ok_or("set ADMISSION_SECRET, the server's, to sign with")?);
     Ok(ExitCode::SUCCESS)

@@ -96,7 +96,7 @@ impl Server {
 async fn help_names_every_command_and_setting() {
     let (output, out, _) = run(&["--help"], &[]).await;
     assert!(output.status.success());
-    for word in ["serve", "migrate", "schema", "seed", "admin", "audit", "--demo"] {
+    for word in ["serve", "migrate", "schema", "seed", "admin", "admit", "audit", "--demo"] {
         assert!(out.contains(word), "{word}");
     }
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");

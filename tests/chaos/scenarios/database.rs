@@ -89,13 +89,7 @@ pub async fn crash(postgres: &mut Postgres, scale: &Scale, seed: u64, report: &m
         postgres.crash().await;
         tokio::time::sleep(Duration::from_millis(chance.below(1_500))).await;
         postgres.start_again().await;
-        let began = Instant::now();
-        for server in 0..2 {
-            while stage.shop.once(server, Uuid::now_v7(), "{ serverTime }", &Value::Null).await.is_none() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
-        back.push(began.elapsed());
+        back.push(serve_again(&stage).await);
     }
     crowd.leave().await;
     let slowest = stage.shop.log.slowest();
@@ -156,13 +150,7 @@ pub async fn full_disk(scale: &Scale, seed: u64, report: &mut Report) {
         if !postgres.runs() {
             postgres.start_again().await;
         }
-        let began = Instant::now();
-        for server in 0..2 {
-            while stage.shop.once(server, Uuid::now_v7(), "{ serverTime }", &Value::Null).await.is_none() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
-        back.push(began.elapsed());
+        back.push(serve_again(&stage).await);
     }
     crowd.leave().await;
     let slowest = stage.shop.log.slowest();
@@ -178,6 +166,17 @@ pub async fn full_disk(scale: &Scale, seed: u64, report: &mut Report) {
     postgres.stop().await;
     assert!(Command::new("umount").arg(&dir).status().unwrap().success());
     fs::remove_dir(&dir).unwrap();
+}
+
+/// Waits until every server has the database's clock; returns how long that took.
+async fn serve_again(stage: &Stage) -> Duration {
+    let began = Instant::now();
+    for server in 0..stage.servers.len() {
+        while stage.shop.once(server, Uuid::now_v7(), "{ serverTime }", &Value::Null).await.is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    began.elapsed()
 }
 
 /// Writes until nothing fits any more.
