@@ -114,6 +114,14 @@ impl App {
         }
     }
 
+    /// Tells the servers on the same database what was done here, for a program that ends and never
+    /// [starts](Self::start) anything. They find it by themselves when they cannot be told.
+    pub async fn tell_servers(&self) {
+        if let Err(error) = self.bus.deliver().await {
+            tracing::warn!(%error, "no bus: the servers find what changed by their poll");
+        }
+    }
+
     /// Lets transactions under way end, then closes the pool. No request may come any more.
     pub async fn stop(&self) {
         if tokio::time::timeout(DRAIN, self.stock.drain()).await.is_err() {

@@ -24,7 +24,7 @@ pub use secrets::{SecretError, kept_admission_secret, kept_secrets, random_secre
 pub use tokens::TokenRejected;
 
 use crate::{
-    bus::Bus,
+    bus::{Bus, Hint},
     client::Client,
     clock::Timestamp,
     config::{Limits, TokenSecrets},
@@ -285,6 +285,11 @@ impl Accounts {
     /// The database.
     pub async fn set_role(&self, email: &str, role: Role) -> Result<bool, DbError> {
         let email = rules::normal_email(email);
-        self.db.run(async |connection| queries::mark_role(connection, &email, role).await).await
+        let found =
+            self.db.run(async |connection| queries::mark_role(connection, &email, role).await).await?;
+        if found {
+            self.bus.tell(Hint::Sessions);
+        }
+        Ok(found)
     }
 }

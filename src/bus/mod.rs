@@ -35,6 +35,9 @@ const MOST_DROPS: usize = 100;
 /// How long after a link broke another is tried.
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
+/// How long a program that ends waits for what it has to tell.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(2);
+
 /// Where to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hint {
@@ -63,7 +66,8 @@ pub trait Transport: Send + Sync + 'static {
 
 /// One server's end. What breaks is replaced by another.
 pub trait Link: Send {
-    /// Sends to all that listen; whether the sender hears it as well does not matter.
+    /// Sends to all that listen; done when the text has left this process. Whether the sender hears it as well does not
+    /// matter.
     fn send(&mut self, text: String) -> BoxFuture<'_, Result<(), LinkError>>;
 
     /// The next text. The future may be dropped and asked for again; nothing is lost by that.
@@ -136,6 +140,29 @@ impl Bus {
             // Whoever listens now has polled since.
             *self.outbox() = Outbox::default();
         }
+    }
+
+    /// Sends what there is to tell over a link of its own, and hears nothing: for a program that does its work and ends.
+    ///
+    /// # Errors
+    /// The link cannot be made or breaks; what was not sent is gone.
+    pub async fn deliver(&self) -> Result<(), LinkError> {
+        let delivered = async {
+            let mut link = None;
+            loop {
+                let text = match &mut *self.outbox() {
+                    outbox if outbox.is_empty() => return Ok(()),
+                    outbox => outbox.take(),
+                };
+                let link = match &mut link {
+                    Some(link) => link,
+                    None => link.insert(self.0.transport.connect().await?),
+                };
+                link.send(text).await?;
+            }
+        };
+        let late = LinkError::Broken(format!("not sent within {DELIVERED_WITHIN:?}"));
+        tokio::time::timeout(DELIVERED_WITHIN, delivered).await.unwrap_or(Err(late))
     }
 
     async fn carry(&self, mut link: Box<dyn Link>, hear: &impl Fn(Hint)) -> LinkError {

@@ -41,7 +41,11 @@ struct Subscribed {
 
 impl Link for Subscribed {
     fn send(&mut self, text: String) -> BoxFuture<'_, Result<(), LinkError>> {
-        async move { self.client.publish(SUBJECT, text.into()).await.map_err(broken) }.boxed()
+        async move {
+            self.client.publish(SUBJECT, text.into()).await.map_err(broken)?;
+            self.client.flush().await.map_err(broken)
+        }
+        .boxed()
     }
 
     fn receive(&mut self) -> BoxFuture<'_, Result<String, LinkError>> {

@@ -11,7 +11,7 @@ use diesel_async::AsyncPgConnection;
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
-use super::{Failure, database::with_database, serve::shutdown_signal};
+use super::{Failure, database::with_database, signals::Interrupted};
 use crate::{
     config::Config,
     db::Connector,
@@ -22,7 +22,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// Looks once, or each second until the law is broken.
 pub(super) async fn audit(config: &Config, json: bool, watch: bool) -> Result<ExitCode, Failure> {
-    with_database(config, async |reached| {
+    let looked = with_database(config, async |reached| {
         let connector = Connector::new(reached.settings.url.as_ref().ok_or("no database is set")?)?;
         if watch {
             return watch_law(&connector, json).await;
@@ -37,7 +37,12 @@ pub(super) async fn audit(config: &Config, json: bool, watch: bool) -> Result<Ex
         }
         Ok(status(&findings))
     })
-    .await
+    .await;
+    match looked {
+        // It has no other end.
+        Err(failure) if watch && failure.is::<Interrupted>() => Ok(ExitCode::SUCCESS),
+        looked => looked,
+    }
 }
 
 fn status(findings: &[Finding]) -> ExitCode {
@@ -52,18 +57,14 @@ fn in_words(findings: &[Finding]) -> String {
     format!("{lines}The stock law is broken: {} findings.\n", findings.len())
 }
 
-/// Until the law is broken, Ctrl-C is pressed, or nobody reads any more. A database that cannot be asked is told and
+/// Until the law is broken or nobody reads any more. A database that cannot be asked is told and
 /// asked again: during a drop that is no reason to stop watching.
 async fn watch_law(connector: &Connector, json: bool) -> Result<ExitCode, Failure> {
     let mut looks = tokio::time::interval(BETWEEN_LOOKS);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut connection = None;
-    let mut shutdown = std::pin::pin!(shutdown_signal()?);
     loop {
-        tokio::select! {
-            _ = looks.tick() => {}
-            () = &mut shutdown => return Ok(ExitCode::SUCCESS),
-        }
+        looks.tick().await;
         let began = Instant::now();
         let looked = look(connector, &mut connection).await;
         let (time, took) = (Utc::now().format("%H:%M:%S"), began.elapsed().as_millis());

@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use secrecy::SecretString;
 
-use super::{Failure, demo};
+use super::{
+    Failure, demo,
+    signals::{Interrupted, Signals},
+};
 use crate::{
     accounts::{Lifetimes, Role, kept_admission_secret, kept_secrets, random_secret},
     admission::Admissions,
@@ -57,11 +60,19 @@ impl Reached {
 
 /// The services over a database, as the settings want them.
 pub(super) fn app(config: &Config, database: &DatabaseConfig) -> Result<App, Failure> {
+    services(config, database, &secrets(config)?, admissions(config)?)
+}
+
+fn services(
+    config: &Config,
+    database: &DatabaseConfig,
+    secrets: &TokenSecrets,
+    admissions: Admissions,
+) -> Result<App, Failure> {
     let metrics = Metrics::default();
     let db = Database::new(database, &metrics)?;
     let bus = bus(config, database, &metrics)?;
-    let secrets = secrets(config)?;
-    Ok(App::new(db, &secrets, admissions(config)?, lifetimes(config), &config.limits, bus, metrics))
+    Ok(App::new(db, secrets, admissions, lifetimes(config), &config.limits, bus, metrics))
 }
 
 fn bus(config: &Config, database: &DatabaseConfig, metrics: &Metrics) -> Result<Bus, Failure> {
@@ -97,13 +108,17 @@ fn lifetimes(config: &Config) -> Lifetimes {
     Lifetimes { access: config.access_token_lifetime, refresh: config.refresh_token_lifetime }
 }
 
-/// Runs a command on the database and leaves it, whatever came of the command.
+/// Runs a command on the database and leaves it, whatever came of the command; a signal ends it with [`Interrupted`].
 pub(super) async fn with_database<T>(
     config: &Config,
     command: impl AsyncFnOnce(&Reached) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    let mut signals = Signals::listen()?;
     let reached = Reached::reach(config, PrivateRole::Command).await?;
-    let done = command(&reached).await;
+    let done = tokio::select! {
+        done = command(&reached) => done,
+        () = signals.next() => Err(Interrupted.into()),
+    };
     reached.leave().await?;
     done
 }
@@ -118,43 +133,39 @@ pub(super) async fn migrate(config: &Config) -> Result<ExitCode, Failure> {
 }
 
 pub(super) async fn seed(config: &Config) -> Result<ExitCode, Failure> {
-    with_database(config, async |reached| {
-        reached.migrate().await?;
-        let app = app_without_tokens(config, &reached.settings)?;
-        let seeded = demo::seed(&app).await;
-        app.stop().await;
-        seeded?;
-        println!("Demo data is there.\n\n{}", demo::SIGN_INS);
-        Ok(ExitCode::SUCCESS)
-    })
-    .await
+    with_services(config, async |app| demo::seed(app).await).await?;
+    println!("Demo data is there.\n\n{}", demo::SIGN_INS);
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn set_role(config: &Config, email: &str, role: Role) -> Result<ExitCode, Failure> {
-    with_database(config, async |reached| {
-        reached.migrate().await?;
-        let app = app_without_tokens(config, &reached.settings)?;
-        let found = app.accounts.set_role(email, role).await;
-        app.stop().await;
-        if !found? {
-            return Err(format!("nobody has signed up as {email}").into());
-        }
-        match role {
-            Role::Admin => println!("{email} is an administrator now, from the next sign-in on."),
-            Role::Buyer => println!("{email} is a buyer now; their sessions have ended."),
-        }
-        Ok(ExitCode::SUCCESS)
+    with_services(config, async |app| match app.accounts.set_role(email, role).await? {
+        true => Ok(()),
+        false => Err(format!("nobody has signed up as {email}").into()),
     })
-    .await
+    .await?;
+    match role {
+        Role::Admin => println!("{email} is an administrator now, from the next sign-in on."),
+        Role::Buyer => println!("{email} is a buyer now; their sessions have ended."),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-/// For a command that needs the services and hands out no token: the settings may lack the secrets.
-fn app_without_tokens(config: &Config, database: &DatabaseConfig) -> Result<App, Failure> {
-    let metrics = Metrics::default();
-    let db = Database::new(database, &metrics)?;
-    let secrets = TokenSecrets::new(random_secret(), random_secret());
-    // It does little and ends; what other servers have to know of it, they find by themselves.
-    let bus = Bus::over(bus::InProcess::default(), &metrics);
-    let admissions = Admissions::new(config.admission.as_ref());
-    Ok(App::new(db, &secrets, admissions, lifetimes(config), &config.limits, bus, metrics))
+/// Runs a command on the services over a database that is this version's, and tells the servers on it what it changed.
+async fn with_services<T>(
+    config: &Config,
+    command: impl AsyncFnOnce(&App) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    with_database(config, async |reached| {
+        reached.migrate().await?;
+        // Nobody gets a token of it: the settings may lack the secrets.
+        let secrets = TokenSecrets::new(random_secret(), random_secret());
+        let admissions = Admissions::new(config.admission.as_ref());
+        let app = services(config, &reached.settings, &secrets, admissions)?;
+        let done = command(&app).await;
+        app.tell_servers().await;
+        app.stop().await;
+        done
+    })
+    .await
 }

@@ -5,6 +5,7 @@ mod audit;
 mod database;
 mod demo;
 mod serve;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -26,23 +27,13 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: ServeArguments,
-}
-
-#[derive(clap::Args, Clone, Copy)]
-struct ServeArguments {
-    /// Add demo data once: people, an administrator, drops of each kind
-    #[arg(long)]
-    demo: bool,
-    /// Leave the database's schema alone; start only if it is this version's
-    #[arg(long)]
-    no_migrate: bool,
+    serve: serve::ServeArguments,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Run the API server (what happens without a command)
-    Serve(ServeArguments),
+    Serve(serve::ServeArguments),
     /// Bring the database to this version's schema and stop
     Migrate,
     /// Print the API's schema in GraphQL's definition language
@@ -113,7 +104,7 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command, config: &Config) -> Result<ExitCode, Failure> {
     match command {
-        Command::Serve(arguments) => serve::serve(config, arguments.demo, !arguments.no_migrate).await,
+        Command::Serve(arguments) => serve::serve(config, arguments).await,
         Command::Migrate => database::migrate(config).await,
         Command::Seed => database::seed(config).await,
         Command::Admin(AdminCommand::Grant { email }) => {

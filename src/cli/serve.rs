@@ -2,63 +2,68 @@
 
 use std::process::ExitCode;
 
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 
-use super::{Failure, database, demo};
+use super::{
+    Failure, database, demo,
+    signals::{Interrupted, Signals},
+};
 use crate::{
+    app::App,
     config::Config,
     db::private::Role,
     http::{self, HttpSettings},
 };
 
-pub(super) async fn serve(
-    config: &Config,
-    with_demo: bool,
-    with_migrations: bool,
-) -> Result<ExitCode, Failure> {
+/// What `serve` may be told on the command line.
+#[derive(clap::Args, Clone, Copy)]
+pub(super) struct ServeArguments {
+    /// Add demo data once: people, an administrator, drops of each kind
+    #[arg(long)]
+    demo: bool,
+    /// Leave the database's schema alone; start only if it is this version's
+    #[arg(long)]
+    no_migrate: bool,
+}
+
+pub(super) async fn serve(config: &Config, arguments: ServeArguments) -> Result<ExitCode, Failure> {
     // The address first: nothing was begun yet when it is taken.
     let listener = http::listen((config.host, config.port).into())
         .map_err(|error| format!("cannot listen on {}:{}: {error}", config.host, config.port))?;
     if let Some(files) = http::raise_open_file_limit() {
         tracing::debug!(files, "open files and sockets at most");
     }
+    // Before the database is reached: a signal must not leave a private PostgreSQL behind.
+    let signals = Signals::listen()?;
     let reached = database::Reached::reach(config, Role::Server).await?;
-    let served = on_database(config, &reached, listener, with_demo, with_migrations).await;
+    let served = on_database(config, &reached, listener, arguments, signals).await;
     reached.leave().await?;
     served?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
+/// The first signal stops in order, a second one does not wait for whoever is still served.
 async fn on_database(
     config: &Config,
     reached: &database::Reached,
     listener: TcpListener,
-    with_demo: bool,
-    with_migrations: bool,
+    arguments: ServeArguments,
+    mut signals: Signals,
 ) -> Result<(), Failure> {
-    if with_migrations {
-        let ran = reached.migrate().await?;
-        if !ran.is_empty() {
-            tracing::info!("brought the schema up to date: {}", ran.join(", "));
+    let (app, _background) = tokio::select! {
+        ready = make_ready(config, reached, arguments) => ready?,
+        () = signals.next() => {
+            tracing::info!("told to end while starting");
+            return Ok(());
         }
-    }
-    let app = database::app(config, &reached.settings)?;
-    app.check_ready().await?;
-    app.accounts.look_for_ended().await?;
-    let background = app.start();
-    if with_demo {
-        demo::seed(&app).await?;
-    }
+    };
     let address = listener.local_addr()?;
     tracing::info!("listening on http://{address}/graphql");
     if config.graphiql {
         tracing::info!("explore the API at http://{address}/graphiql");
     }
-    if with_demo {
+    if arguments.demo {
         println!("\n{}\n", demo::SIGN_INS);
     }
     let settings = HttpSettings {
@@ -69,31 +74,41 @@ async fn on_database(
         graphiql: config.graphiql,
         introspection: config.introspection,
     };
-    // From here on a signal stops in order; before, it just ends the process. A private PostgreSQL then waits for the next
-    // start.
-    let shutdown = shutdown_signal()?;
-    http::serve(listener, app.clone(), settings, shutdown).await;
-    app.stop().await;
-    drop(background);
-    Ok(())
+    let (stop, told_to_stop) = oneshot::channel::<()>();
+    let served = async {
+        http::serve(listener, app.clone(), settings, async { drop(told_to_stop.await) }).await;
+        app.stop().await;
+    };
+    let told_twice = async {
+        signals.next().await;
+        tracing::info!("told to end: stopping");
+        drop(stop);
+        signals.next().await;
+    };
+    tokio::select! {
+        () = served => Ok(()),
+        () = told_twice => Err(Interrupted.into()),
+    }
 }
 
-/// Ends when Ctrl-C is pressed or the process is told to end. A second signal ends the process at once.
-pub(super) fn shutdown_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => tracing::info!("interrupted: stopping"),
-            _ = terminate.recv() => tracing::info!("told to end: stopping"),
+/// The services over a database that is this version's, and what runs beside them.
+async fn make_ready(
+    config: &Config,
+    reached: &database::Reached,
+    arguments: ServeArguments,
+) -> Result<(App, JoinSet<()>), Failure> {
+    if !arguments.no_migrate {
+        let ran = reached.migrate().await?;
+        if !ran.is_empty() {
+            tracing::info!("brought the schema up to date: {}", ran.join(", "));
         }
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            tracing::warn!("a second signal: ending at once");
-            std::process::exit(1);
-        });
-    })
+    }
+    let app = database::app(config, &reached.settings)?;
+    app.check_ready().await?;
+    app.accounts.look_for_ended().await?;
+    let background = app.start();
+    if arguments.demo {
+        demo::seed(&app).await?;
+    }
+    Ok((app, background))
 }

@@ -158,7 +158,7 @@ pub async fn serve(
     listener: TcpListener,
     app: App,
     settings: HttpSettings,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    shutdown: impl Future<Output = ()>,
 ) {
     let (close, closing) = watch::channel(false);
     let stopping = Arc::new(AtomicBool::new(false));

@@ -95,6 +95,7 @@ async fn the_bus_over_nats_keeps_the_contract() {
 
 async fn contract(app: &TestApp, end: Ends) {
     hints_arrive_folded(&end).await;
+    a_program_that_ends_is_heard(&end).await;
     servers_tell_each_other(app, &end).await;
     nothing_depends_on_it(app, &end).await;
 }
@@ -130,6 +131,29 @@ async fn hints_arrive_folded(end: &Ends) {
     assert!(heard.lock().unwrap().len() < 1_500, "{}", heard.lock().unwrap().len());
     first.abort();
     second.abort();
+}
+
+async fn a_program_that_ends_is_heard(end: &Ends) {
+    let (_, listener, heard, running) = listening(end());
+    eventually(async || listener.bus_links.get() == 1).await;
+    let program = Bus::over(Boxed(end()), &Metrics::default());
+    let told: Vec<Hint> = (0..250).map(|version| Hint::Drop(DropId::new(), version)).collect();
+    told.iter().for_each(|hint| program.tell(*hint));
+    program.tell(Hint::Sessions);
+    program.deliver().await.unwrap();
+    drop(program);
+    eventually(async || heard.lock().unwrap().len() == 251).await;
+    assert!(told.iter().all(|hint| heard.lock().unwrap().contains(hint)));
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_program_that_reaches_no_bus_is_told_so() {
+    let nowhere = || Bus::over(Nats::new(&"nats://127.0.0.1:1".into()), &Metrics::default());
+    nowhere().deliver().await.expect("there is nothing to tell, so nobody has to be reached");
+    let bus = nowhere();
+    bus.tell(Hint::Sessions);
+    bus.deliver().await.unwrap_err();
 }
 
 /// The poll would find it all as well; that hints came first is told by their count.

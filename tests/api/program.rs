@@ -9,16 +9,18 @@ use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnectio
 use serde_json::{Value, json};
 use sneaker_drop::{
     admission::Admissions,
+    bus::Postgres,
     config::AdmissionSecrets,
     ids::{DropId, NodeId, UserId},
+    telemetry::Outcome,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, Command},
 };
 use uuid::Uuid;
 
-use crate::harness::{cluster, database_url, drive};
+use crate::harness::{cluster, database_url, drive, eventually};
 
 pub const SECRETS: [(&str, &str); 2] = [
     ("JWT_ACCESS_SECRET", "program-access-secret-0123456789ab"),
@@ -185,6 +187,32 @@ async fn an_operator_migrates_seeds_grants_and_audits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_a_command_changes_is_told_to_the_servers() {
+    drive(async |app| {
+        let url = database_url(&app.database).await;
+        let server = app.second_on(Postgres::new(&url.clone().into()).unwrap()).await;
+        eventually(async || server.app.metrics.bus_links.get() == 1).await;
+        let heard = || server.app.metrics.bus_hints.get_or_create(&Outcome::of("heard")).get();
+        let settings = [("DATABASE_URL", url.as_str())];
+        assert!(!run(&["admin", "grant", "nobody@buyers.example"], &settings).await.0.status.success());
+        assert_eq!(heard(), 0, "nothing has changed");
+        let buyer = app.buyer().await;
+        let email = format!("{}@buyers.example", buyer.user_id);
+        for (role, hints) in [("grant", 1), ("revoke", 2)] {
+            let (output, _, err) = run(&["admin", role, &email], &settings).await;
+            assert!(output.status.success(), "{err}");
+            eventually(async || heard() == hints).await;
+        }
+        // What is done is done, also where nobody can be told.
+        let bus = ("BUS_URL", "nats://127.0.0.1:1");
+        let (output, _, err) = run(&["admin", "grant", &email], &[settings[0], bus]).await;
+        assert!(output.status.success() && err.contains("no bus"), "{err}");
+        server.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_audit_that_watches_ends_when_the_law_is_broken_or_nobody_reads() {
     let database = cluster().await.create_database().await;
     let url = database_url(&database).await;
@@ -270,10 +298,36 @@ async fn a_private_postgresql_needs_nothing_and_survives_a_kill() {
         assert_eq!(mode & 0o777, 0o600, "{secret}");
     }
     assert_eq!(again.stop().await, Some(0));
-    assert!(
-        !dir.join("postgres/data/postmaster.pid").exists(),
-        "PostgreSQL stopped with the last that used it"
-    );
+    let runs = || dir.join("postgres/data/postmaster.pid").exists();
+    assert!(!runs(), "PostgreSQL stopped with the last that used it");
+
+    // Told to end while it starts: wherever in the start that was.
+    let mut started = 0;
+    for after in ["private PostgreSQL is up", "listening on"] {
+        let mut early =
+            program(&["serve"], &settings).env("PORT", "0").stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(early.stderr.take().unwrap()).lines();
+        while !lines.next_line().await.unwrap().unwrap().contains(after) {}
+        started += usize::from(runs());
+        let server = Server { child: early, address: String::new() };
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        assert_eq!(server.stop().await, Some(0), "after {after:?}");
+        assert!(!runs(), "after {after:?}");
+    }
+    assert_eq!(started, 2);
+
+    // Told twice, with a client that would be waited for.
+    let mut twice = Server::start(&["serve"], &settings).await;
+    let mut client =
+        tokio::net::TcpStream::connect(twice.address.trim_start_matches("http://")).await.unwrap();
+    client.write_all(b"POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n").await.unwrap();
+    let ready = twice.url("/readyz");
+    twice.signal(nix::sys::signal::Signal::SIGTERM);
+    let asked = twice.client();
+    eventually(async || !asked.get(&ready).send().await.is_ok_and(|answer| answer.status() == 200)).await;
+    twice.signal(nix::sys::signal::Signal::SIGINT);
+    assert_eq!(twice.child.wait().await.unwrap().code(), Some(1), "it did not wait");
+    assert!(!runs());
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
