@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Reservation, ReservationStatus,
-    decide::{Grant, Known, Look, Plan, Verdict, decide},
+    decide::{Grant, Known, Look, Plan, Verdict, close_some, decide},
     operation::{Answer, Operation, Refusal},
     queries::{self, NewHold},
 };
@@ -30,8 +30,10 @@ use crate::{
 
 /// What a committed batch did.
 pub(super) struct Done {
-    /// One for each operation, in its order.
+    /// One for each operation, in its order; none yet when it [is partial](Self::is_partial).
     pub(super) answers: Vec<Answer<Refusal>>,
+    /// Whether so many holds had to be closed that the operations are still to be done.
+    pub(super) is_partial: bool,
     /// The drop after it.
     pub(super) state: Arc<DropState>,
     /// When the next hold of the drop lapses.
@@ -42,7 +44,7 @@ pub(super) struct Done {
     pub(super) released: u64,
 }
 
-/// Runs the batch in one transaction. `None`: there is no such drop.
+/// Runs the batch in one transaction, or a part of it that has to come first. `None`: there is no such drop.
 ///
 /// # Errors
 /// The database; nothing was done, unless it is `Unavailable`: then nobody knows.
@@ -87,7 +89,10 @@ async fn in_transaction(
     let looked = looked.ok_or_else(|| DbError::Unexpected("not looked under the lock".to_owned()))?;
     let reading = ClockReading::arrived_now(looked.now);
     let look = Look { now: looked.now, catalogue, sizes: looked.sizes, known: looked.known };
-    let plan = decide(&look, operations);
+    let plan = match looked.is_cut {
+        true => close_some(&look, operations),
+        false => decide(&look, operations),
+    };
     let mut state = DropState {
         id: drop_id,
         catalogue: look.catalogue.clone(),
@@ -104,7 +109,14 @@ async fn in_transaction(
         let next_deadline = transaction.commit_after(queries::find_deadline(connection, drop_id)).await?;
         let state = Arc::new(state);
         let answers = answers(&plan.verdicts, &holds, &state);
-        return Ok(Some(Done { answers, state, next_deadline, expiry_delays: Vec::new(), released: 0 }));
+        return Ok(Some(Done {
+            answers,
+            is_partial: looked.is_cut,
+            state,
+            next_deadline,
+            expiry_delays: Vec::new(),
+            released: 0,
+        }));
     }
 
     let new_holds = Numbers::find(connection, drop_id, &look, &plan, &looked.next_pairs).await?;
@@ -140,6 +152,7 @@ async fn in_transaction(
     let released = plan.closings.iter().filter(|closing| closing.to == ReservationStatus::Cancelled).count();
     Ok(Some(Done {
         answers: answers(&plan.verdicts, &holds, &state),
+        is_partial: looked.is_cut,
         next_deadline: deadlines.into_iter().flatten().min(),
         expiry_delays,
         released: released.try_into().unwrap_or(u64::MAX),

@@ -226,7 +226,13 @@ impl Queue {
     async fn do_together(&mut self, jobs: Vec<Job>) {
         let operations: Vec<Operation> = jobs.iter().map(|job| job.operation.clone()).collect();
         let arrived = jobs.iter().map(|job| job.arrived).min().unwrap_or_else(Instant::now);
-        match self.settle(&operations, arrived).await {
+        let settled = loop {
+            match self.settle(&operations, arrived).await {
+                Ok(Some(done)) if done.is_partial => self.tell(done, Vec::new()),
+                settled => break settled,
+            }
+        };
+        match settled {
             Ok(Some(done)) => {
                 self.tell(done, jobs);
                 // Before the next batch, and after its answers: nobody waits for it.

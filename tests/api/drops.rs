@@ -2,7 +2,10 @@
 
 use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
-use sneaker_drop::{drops::DropStatus, ids::DropId};
+use sneaker_drop::{
+    drops::{DropStatus, StockCount},
+    ids::DropId,
+};
 
 use crate::harness::{TestApp, codes, drive, drive_still, global};
 
@@ -155,6 +158,20 @@ async fn the_lists_status_is_the_one_that_each_drop_shows() {
         assert_eq!(active["drops"]["nodes"], json!([{ "id": global(sold_out) }, { "id": global(live) }]));
         let none = app.data(None, query, json!({ "statuses": [] })).await;
         assert_eq!(none["drops"]["nodes"], json!([]));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_with_more_holds_than_one_transaction_could_take_back_is_cancelled() {
+    drive_still(async |app| {
+        let drop = app.held_drop(2_500).await;
+        let answer = app.app.stock.cancel_drop(drop).await.unwrap();
+        assert_eq!(answer.state.count(), StockCount { total: 2_500, available: 2_500, held: 0, sold: 0 });
+        assert!(answer.state.catalogue.cancelled_at.is_some());
+        let events = format!("FROM stock_events WHERE drop_id = '{drop}' AND released[1]");
+        assert_eq!(app.count(&format!("SELECT count(*) AS count {events} > 1000")).await, 0);
+        assert_eq!(app.count(&format!("SELECT count(*) AS count {events} > 0")).await, 3);
     })
     .await;
 }

@@ -68,6 +68,21 @@ async fn a_reserve_takes_lapsed_holds_back_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_holds_lapse_together_than_one_transaction_could_take_back() {
+    drive_still(async |app| {
+        let drop = app.held_drop(2_500).await;
+        app.age_holds(drop, 1).await;
+        let buyer = app.buyer().await;
+        app.hold(&buyer, drop, "ONE").await;
+        assert_eq!(app.counts(drop).await, [2_499, 1, 0], "nobody was told before all were back");
+        let events = format!("FROM stock_events WHERE drop_id = '{drop}' AND expired[1]");
+        assert_eq!(app.count(&format!("SELECT count(*) AS count {events} > 1000")).await, 0);
+        assert_eq!(app.count(&format!("SELECT count(*) AS count {events} > 0")).await, 3);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_buyers_own_lapsed_hold_does_not_count_against_the_limit() {
     drive_still(async |app| {
         let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 2)]).await);

@@ -28,7 +28,8 @@ pub(super) struct Look {
     pub(super) catalogue: Catalogue,
     pub(super) sizes: Vec<SizeStock>,
     /// Every hold that the batch could touch or repeat: those past their deadline, those that it names, the live
-    /// ones of its buyers, those under its keys; all active ones when the drop is to be withdrawn.
+    /// ones of its buyers, those under its keys; all active ones when the drop is to be withdrawn. Of those past their
+    /// deadline and those active, as many as one transaction can close.
     pub(super) known: Vec<Known>,
 }
 
@@ -99,6 +100,17 @@ pub(super) fn decide(look: &Look, operations: &[Operation]) -> Plan {
     }
     let done = Verdict { refusal: None, hold: None };
     bench.plan.verdicts = verdicts.into_iter().map(|verdict| verdict.unwrap_or(done)).collect();
+    bench.plan
+}
+
+/// The first part of what has to be closed before anything else is decided, where it is too much for one transaction:
+/// everything that is due or, where the drop is to be withdrawn, active.
+pub(super) fn close_some(look: &Look, operations: &[Operation]) -> Plan {
+    let mut bench = Bench::new(look);
+    bench.expire();
+    if operations.iter().any(|operation| matches!(operation, Operation::CancelDrop)) {
+        bench.release();
+    }
     bench.plan
 }
 
@@ -202,12 +214,16 @@ impl<'a> Bench<'a> {
         if self.cancelled {
             return;
         }
+        self.release();
+        self.cancelled = true;
+        self.plan.cancels_drop = true;
+    }
+
+    fn release(&mut self) {
         let active = |hold: &Hold<'_>| hold.status == ReservationStatus::Active;
         let active: Vec<HoldId> =
             self.holds.iter().filter(|(_, hold)| active(hold)).map(|(id, _)| *id).collect();
         active.into_iter().for_each(|id| self.shut(id, ReservationStatus::Cancelled));
-        self.cancelled = true;
-        self.plan.cancels_drop = true;
     }
 
     fn shut(&mut self, hold_id: HoldId, to: ReservationStatus) {

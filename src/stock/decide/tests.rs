@@ -308,6 +308,24 @@ proptest! {
         prop_assert_eq!(used.iter().collect::<HashSet<_>>().len(), used.len());
         prop_assert_eq!(plan.cancels_drop, model.cancelled && !cancelled);
 
+        // A part that comes before it closes the same for the same reasons, and nothing else.
+        let some = close_some(&look, &operations);
+        let withdraws = operations.iter().any(|operation| matches!(operation, Operation::CancelDrop));
+        let active = look.known.iter().filter(|known| known.reservation.status == ReservationStatus::Active);
+        let closes: BTreeMap<HoldId, ReservationStatus> = active
+            .filter_map(|Known { reservation, .. }| {
+                let to = match reservation.expires_at <= look.now {
+                    true => ReservationStatus::Expired,
+                    false if withdraws => ReservationStatus::Cancelled,
+                    false => return None,
+                };
+                Some((reservation.id.hold_id, to))
+            })
+            .collect();
+        let closed: BTreeMap<HoldId, ReservationStatus> = some.closings.iter().map(|it| (it.hold_id, it.to)).collect();
+        prop_assert_eq!((some.closings.len(), closed), (closes.len(), closes));
+        prop_assert_eq!((some.grants, some.cancels_drop, some.verdicts), (Vec::new(), false, Vec::new()));
+
         // Never more live reservations than pairs, never more of one buyer's new ones than allowed.
         for stock in &look.sizes {
             prop_assert!(model.count(|one| one.1 == stock.size && one.3.is_live()) <= stock.count.total);

@@ -19,6 +19,10 @@ use crate::{
     stock::{decide::Known, operation::Operation},
 };
 
+/// Holds that one transaction takes back because they are due, or because the drop is withdrawn. A few hundredths of a
+/// second's work: ten thousand would take longer than a statement may.
+const MOST_LISTED: i64 = 1_000;
+
 statement!(
     LockDrop -> (Integer, CatalogueTypes),
     concat!("SELECT stock_version, ", catalogue_columns!(), " FROM drops WHERE id = $1 FOR UPDATE"),
@@ -44,7 +48,7 @@ statement!(
 );
 
 statement!(
-    /// First what is due or, with `all_active`, every active hold. A statement that arrives after the lock was had has a
+    /// First what is due or, with `all_active`, every active hold, up to a limit. A statement that arrives after the lock was had has a
     /// later timestamp than the lock, so nothing that is due is missed; what fell due since, `decide` leaves alone. The
     /// order leads the planner to the index of what is due: by its numbers, before anything was analysed, another
     /// index would do as well, and that one has every live hold in it.
@@ -52,21 +56,21 @@ statement!(
     /// Then the holds that the batch names, repeats, or counts against a buyer's limit. Looked up one by one, which the
     /// order within forbids the planner to undo: before anything was analysed it takes a drop for small, and would read
     /// all of its holds and compare each with each buyer.
-    LookAtHolds -> (ReservationTypes, Text, Nullable<Text>),
+    LookAtHolds -> (ReservationTypes, Text, Nullable<Text>, Bool),
     "(SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
-             idempotency_key, admission_id
+             idempotency_key, admission_id, true
       FROM reservations
       WHERE drop_id = $1 AND status = 'active'
         AND expires_at <= CASE WHEN $2 THEN 'infinity' ELSE statement_timestamp() END
-      ORDER BY expires_at, id)
+      ORDER BY expires_at, id LIMIT $7)
      UNION ALL
-     SELECT found.* FROM unnest($3) AS named (id) CROSS JOIN LATERAL (
+     SELECT found.*, false FROM unnest($3) AS named (id) CROSS JOIN LATERAL (
         SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
                idempotency_key, admission_id
         FROM reservations AS r WHERE r.drop_id = $1 AND r.id = named.id ORDER BY r.id
      ) AS found
      UNION ALL
-     SELECT found.* FROM unnest($4) AS named (user_id) CROSS JOIN LATERAL (
+     SELECT found.*, false FROM unnest($4) AS named (user_id) CROSS JOIN LATERAL (
         SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
                idempotency_key, admission_id
         FROM reservations AS r
@@ -77,7 +81,7 @@ statement!(
     {
         id: SqlUuid => Uuid, all_active: Bool => bool, holds: Array<SqlUuid> => Vec<Uuid>,
         users: Array<SqlUuid> => Vec<Uuid>, keys: Array<Text> => Vec<String>,
-        admissions: Array<Text> => Vec<String>,
+        admissions: Array<Text> => Vec<String>, limit: BigInt => i64,
     }
 );
 
@@ -92,6 +96,8 @@ pub(in crate::stock) struct Looked {
     /// By size, the lowest pair number never used.
     pub(in crate::stock) next_pairs: HashMap<String, i32>,
     pub(in crate::stock) known: Vec<Known>,
+    /// Whether more is due, or active where the drop is to be withdrawn, than was looked at.
+    pub(in crate::stock) is_cut: bool,
 }
 
 /// Looks at what the batch needs to know, in one round trip. `None`: there is no such drop.
@@ -108,6 +114,7 @@ pub(in crate::stock) async fn look(
         users: Vec::new(),
         keys: Vec::new(),
         admissions: Vec::new(),
+        limit: MOST_LISTED,
     };
     for operation in operations {
         match operation {
@@ -123,7 +130,7 @@ pub(in crate::stock) async fn look(
         }
     }
     type SizeRow = (Timestamp, i64, i32, String, i32, i32, i32, i32, i32);
-    type KnownRow = (ReservationRow, String, Option<String>);
+    type KnownRow = (ReservationRow, String, Option<String>, bool);
     let (mut first, mut second) = (connection, connection);
     let (sizes, holds) = try_join!(
         biased;
@@ -134,7 +141,9 @@ pub(in crate::stock) async fn look(
         return Ok(None);
     };
     let mut known: HashMap<HoldId, Known> = HashMap::new();
-    for (row, key, admission_id) in holds {
+    let mut listed = 0;
+    for (row, key, admission_id, is_listed) in holds {
+        listed += i64::from(is_listed);
         let reservation = row.of_drop(id)?;
         known.insert(reservation.id.hold_id, Known { reservation, key, admission_id });
     }
@@ -150,5 +159,6 @@ pub(in crate::stock) async fn look(
         sizes: sizes.into_iter().map(size).collect(),
         next_pairs,
         known: known.into_values().collect(),
+        is_cut: listed == MOST_LISTED,
     }))
 }

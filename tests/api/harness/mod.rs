@@ -20,7 +20,10 @@ use sneaker_drop::{
     drops::NewDrop,
     http::{self, HttpSettings},
     ids::{DropId, NodeId, UserId},
-    stock::audit::{self, Finding},
+    stock::{
+        Reserve,
+        audit::{self, Finding},
+    },
     telemetry::Metrics,
 };
 use tokio::{
@@ -298,6 +301,18 @@ impl TestApp {
         let query = "query($id: ID!) { drop(id: $id) { availableStock heldStock soldStock } }";
         let drop = self.data(None, query, json!({ "id": global(drop) })).await["drop"].take();
         ["availableStock", "heldStock", "soldStock"].map(|field| drop[field].as_i64().unwrap())
+    }
+
+    /// A drop of this many pairs, each held by somebody, without a request and a token for each.
+    pub async fn held_drop(&self, pairs: i32) -> DropId {
+        let drop = self.drop(&[("ONE", pairs)]).await;
+        let reserve = || {
+            let reserve = Reserve { drop_id: drop, size: None, idempotency_key: None, admission: None };
+            self.app.stock.reserve(UserId::new(), reserve)
+        };
+        let held = join_all((0..pairs).map(|_| reserve())).await;
+        assert!(held.iter().all(|answer| answer.as_ref().unwrap().refusal.is_none()));
+        drop
     }
 
     /// Makes all holds of a drop lapse `seconds` ago.
