@@ -47,6 +47,8 @@ pub struct Figures {
     pub expiry_delay: Histogram,
     /// A stock transaction, the wait for its connection and for the row lock included, in seconds.
     pub stock_transaction: Histogram,
+    /// Drops whose stock changed lately, or has a hold that will lapse.
+    pub stock_queues: Gauge,
     /// Stock transactions run again because the connection broke under them.
     pub stock_retries: Counter,
     /// Statements sent to PostgreSQL.
@@ -83,6 +85,7 @@ impl Default for Metrics {
             holds_expired: Counter::default(),
             expiry_delay: Histogram::new(SECONDS),
             stock_transaction: Histogram::new(SECONDS),
+            stock_queues: Gauge::default(),
             stock_retries: Counter::default(),
             sql_statements: Counter::default(),
             pool_connections: Family::default(),
@@ -114,6 +117,11 @@ impl Default for Metrics {
             "A stock transaction, its wait for the row lock included",
             Unit::Seconds,
             metrics.stock_transaction.clone(),
+        );
+        registry.register(
+            "stock_queues",
+            "Drops whose stock changed lately, or has a hold that will lapse",
+            metrics.stock_queues.clone(),
         );
         registry.register(
             "stock_retries",

@@ -2,6 +2,7 @@
 
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
+use sneaker_drop::ids::DropId;
 
 use crate::harness::{HeldLock, at_once, codes, drive, global};
 
@@ -49,7 +50,7 @@ async fn every_refusal_says_why() {
             (cancelled, None, "CANCELLED"),
             (two, None, "SIZE_REQUIRED"),
             (two, Some("US 11"), "UNKNOWN_SIZE"),
-            (sneaker_drop::ids::DropId::new(), None, "DROP_NOT_FOUND"),
+            (DropId::new(), None, "DROP_NOT_FOUND"),
         ] {
             let payload = app.reserve(&buyer, drop, size, None).await;
             assert_eq!(codes(&payload), [code]);
@@ -266,6 +267,14 @@ async fn ids_that_lead_nowhere_find_nothing() {
             let answer = app.data(Some(&buyer.token), query, json!({ "id": id })).await;
             assert_eq!(codes(&answer["reserve"]), ["DROP_NOT_FOUND"]);
         }
+        for _ in 0..50 {
+            let answer = app.reserve(&buyer, DropId::new(), None, None).await;
+            assert_eq!(codes(&answer), ["DROP_NOT_FOUND"]);
+        }
+        let queues = &app.app.metrics.stock_queues;
+        assert_eq!(queues.get(), 0, "what leads nowhere starts nothing");
+        app.hold(&buyer, app.drop(&[("ONE", 1)]).await, "ONE").await;
+        assert_eq!(queues.get(), 1);
     })
     .await;
 }

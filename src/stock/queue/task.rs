@@ -1,53 +1,30 @@
-//! One queue per drop: what waits in it is done together, by one transaction.
-//!
-//! Nobody waits for a batch to fill: a lone operation goes at once, and a batch is what came in while the one before
-//! committed. The queue's task is also the drop's timer: it takes lapsed holds back when the next deadline comes. A
-//! client that hangs up drops its half of a channel, never a transaction.
+//! The task that does what waits in the queue of one drop.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::{Instant, timeout},
 };
 
-use super::{
-    batch::{self, Done},
-    memory::{self, Memory},
-    operation::{Answer, Operation, Refusal, StockError},
-};
+use super::{Message, Queues, Reply};
 use crate::{
-    db::{Database, DbError},
-    drops::Drops,
-    feed::Feed,
+    db::DbError,
     ids::DropId,
-    telemetry::Metrics,
+    stock::{
+        batch::{self, Done},
+        memory::Memory,
+        operation::{Operation, StockError},
+    },
 };
 
-/// Operations that may wait for one drop; more are told to come back.
-const LONGEST_QUEUE: usize = 8_192;
 /// An operation that has waited this long is told to come back instead of being begun.
-const LONGEST_WAIT: Duration = Duration::from_secs(3);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3);
 /// For this long after its arrival an operation whose outcome is unknown is tried again.
 const RETRY_FOR: Duration = Duration::from_secs(3);
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 /// A transaction that PostgreSQL's own limits did not end by then has a hung or vanished server under it.
 const WATCHDOG: Duration = Duration::from_millis(3_500);
-/// Nobody waits for an answer longer than this, whatever happens below.
-const ANSWER_WITHIN: Duration = Duration::from_secs(8);
-/// A queue with nothing to do and no deadline to wait for goes away.
-const IDLE: Duration = Duration::from_secs(60);
-
-type Reply = oneshot::Sender<Result<Answer<Refusal>, StockError>>;
-
-enum Message {
-    Do { operation: Operation, reply: Reply, arrived: Instant },
-    Deadline(Instant),
-}
 
 /// An operation taken out of the queue.
 struct Job {
@@ -56,108 +33,8 @@ struct Job {
     arrived: Instant,
 }
 
-/// The way to a drop's queue, and what its task remembers.
-#[derive(Clone)]
-struct Open {
-    messages: mpsc::Sender<Message>,
-    memory: Arc<Memory>,
-}
-
-/// All queues of this process.
-pub(super) struct Queues {
-    open: Mutex<HashMap<DropId, Open>>,
-    db: Database,
-    drops: Drops,
-    feed: Feed,
-    metrics: Metrics,
-    /// Operations in one transaction at most.
-    largest_batch: usize,
-    /// Transactions under way.
-    under_way: watch::Sender<usize>,
-}
-
-impl Queues {
-    pub(super) fn new(
-        db: Database,
-        drops: Drops,
-        feed: Feed,
-        metrics: Metrics,
-        largest_batch: usize,
-    ) -> Self {
-        let under_way = watch::Sender::new(0);
-        Self { open: Mutex::default(), db, drops, feed, metrics, largest_batch, under_way }
-    }
-
-    /// Runs the operation in the drop's next batch and returns its answer.
-    pub(super) async fn run(
-        self: &Arc<Self>,
-        drop_id: DropId,
-        operation: Operation,
-    ) -> Result<Answer<Refusal>, StockError> {
-        let newest = self.feed.find(drop_id);
-        if let Some(answer) =
-            newest.as_deref().and_then(|newest| memory::refuse_unadmitted(newest, &operation))
-        {
-            return Ok(answer);
-        }
-        let open = self.lock().get(&drop_id).cloned();
-        if let Some((newest, open)) = newest.as_ref().zip(open.as_ref())
-            && let Some(answer) = open.memory.refuse(newest, &operation)
-        {
-            return Ok(answer);
-        }
-        // Ids that lead nowhere start nothing.
-        if newest.is_none() && open.is_none() && self.drops.find(drop_id).await?.is_none() {
-            return Err(StockError::DropNotFound);
-        }
-        let (reply, answer) = oneshot::channel();
-        let message = Message::Do { operation, reply, arrived: Instant::now() };
-        if !self.send(drop_id, message) {
-            return Err(StockError::OVERLOADED);
-        }
-        match timeout(ANSWER_WITHIN, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(StockError::Unexpected("the drop's queue went away".to_owned())),
-            Err(_) => Err(StockError::Unavailable),
-        }
-    }
-
-    /// Tells the drop's queue of a deadline that it may not know.
-    pub(super) fn expect_deadline(self: &Arc<Self>, drop_id: DropId, deadline: Instant) {
-        // A full queue needs no telling: each of its batches takes back what has lapsed.
-        self.send(drop_id, Message::Deadline(deadline));
-    }
-
-    /// Waits until no transaction is under way.
-    pub(super) async fn drain(&self) {
-        let mut under_way = self.under_way.subscribe();
-        // An error means that the sender is gone; it lives in `self`.
-        drop(under_way.wait_for(|count| *count == 0).await);
-    }
-
-    /// Puts a message into the drop's queue, which is opened if there is none. `false`: it is full. All under one
-    /// lock, so that no queue goes away with a message in it.
-    fn send(self: &Arc<Self>, drop_id: DropId, message: Message) -> bool {
-        let mut open = self.lock();
-        // A closed one belonged to a task that failed.
-        let there = open.get(&drop_id).filter(|there| !there.messages.is_closed());
-        let queue = there.map(|there| there.messages.clone()).unwrap_or_else(|| {
-            let (messages, receiver) = mpsc::channel(LONGEST_QUEUE);
-            let memory = Arc::new(Memory::default());
-            tokio::spawn(Queue::new(self.clone(), drop_id, receiver, memory.clone()).work());
-            open.insert(drop_id, Open { messages: messages.clone(), memory });
-            messages
-        });
-        queue.try_send(message).is_ok()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<DropId, Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The queue of one drop, in its task.
-struct Queue {
+pub(super) struct Queue {
     all: Arc<Queues>,
     drop_id: DropId,
     messages: mpsc::Receiver<Message>,
@@ -167,7 +44,7 @@ struct Queue {
 }
 
 impl Queue {
-    fn new(
+    pub(super) fn new(
         all: Arc<Queues>,
         drop_id: DropId,
         messages: mpsc::Receiver<Message>,
@@ -176,9 +53,9 @@ impl Queue {
         Self { all, drop_id, messages, memory, deadline: None }
     }
 
-    async fn work(mut self) {
+    pub(super) async fn work(mut self) {
         loop {
-            let wake = self.deadline.unwrap_or_else(|| Instant::now() + IDLE);
+            let wake = self.deadline.unwrap_or_else(|| Instant::now() + self.all.idle);
             let first = tokio::select! {
                 message = self.messages.recv() => message,
                 () = tokio::time::sleep_until(wake) => None,
@@ -219,6 +96,7 @@ impl Queue {
         let empty = self.messages.is_empty();
         if empty {
             open.remove(&self.drop_id);
+            self.all.count(&open);
         }
         empty
     }

@@ -1,0 +1,148 @@
+//! One queue per drop: what waits in it is done together, by one transaction.
+//!
+//! Nobody waits for a batch to fill: a lone operation goes at once, and a batch is what came in while the one before
+//! committed. The queue's task is also the drop's timer: it takes lapsed holds back when the next deadline comes. A
+//! client that hangs up drops its half of a channel, never a transaction.
+
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, timeout},
+};
+
+use super::{
+    memory::{self, Memory},
+    operation::{Answer, Operation, Refusal, StockError},
+};
+use crate::{db::Database, drops::Drops, feed::Feed, ids::DropId, telemetry::Metrics};
+use task::Queue;
+
+/// Operations that may wait for one drop; more are told to come back.
+const LONGEST_QUEUE: usize = 8_192;
+/// Nobody waits for an answer longer than this, whatever happens below.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// A queue with nothing to do and no deadline to wait for goes away.
+const IDLE: Duration = Duration::from_secs(60);
+
+type Reply = oneshot::Sender<Result<Answer<Refusal>, StockError>>;
+
+enum Message {
+    Do { operation: Operation, reply: Reply, arrived: Instant },
+    Deadline(Instant),
+}
+
+/// The way to a drop's queue, and what its task remembers.
+#[derive(Clone)]
+struct Open {
+    messages: mpsc::Sender<Message>,
+    memory: Arc<Memory>,
+}
+
+/// All queues of this process.
+pub(super) struct Queues {
+    open: Mutex<HashMap<DropId, Open>>,
+    db: Database,
+    drops: Drops,
+    feed: Feed,
+    metrics: Metrics,
+    /// Operations in one transaction at most.
+    largest_batch: usize,
+    /// How long a queue waits for something to do.
+    idle: Duration,
+    /// Transactions under way.
+    under_way: watch::Sender<usize>,
+}
+
+impl Queues {
+    pub(super) fn new(
+        db: Database,
+        drops: Drops,
+        feed: Feed,
+        metrics: Metrics,
+        largest_batch: usize,
+    ) -> Self {
+        let under_way = watch::Sender::new(0);
+        Self { open: Mutex::default(), db, drops, feed, metrics, largest_batch, idle: IDLE, under_way }
+    }
+
+    /// Runs the operation in the drop's next batch and returns its answer.
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        drop_id: DropId,
+        operation: Operation,
+    ) -> Result<Answer<Refusal>, StockError> {
+        let newest = self.feed.find(drop_id);
+        if let Some(answer) =
+            newest.as_deref().and_then(|newest| memory::refuse_unadmitted(newest, &operation))
+        {
+            return Ok(answer);
+        }
+        let open = self.lock().get(&drop_id).cloned();
+        if let Some((newest, open)) = newest.as_ref().zip(open.as_ref())
+            && let Some(answer) = open.memory.refuse(newest, &operation)
+        {
+            return Ok(answer);
+        }
+        // Ids that lead nowhere start nothing.
+        if newest.is_none() && open.is_none() && self.drops.find(drop_id).await?.is_none() {
+            return Err(StockError::DropNotFound);
+        }
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Do { operation, reply, arrived: Instant::now() };
+        if !self.send(drop_id, message) {
+            return Err(StockError::OVERLOADED);
+        }
+        match timeout(ANSWER_WITHIN, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(StockError::Unexpected("the drop's queue went away".to_owned())),
+            Err(_) => Err(StockError::Unavailable),
+        }
+    }
+
+    /// Tells the drop's queue of a deadline that it may not know.
+    pub(super) fn expect_deadline(self: &Arc<Self>, drop_id: DropId, deadline: Instant) {
+        // A full queue needs no telling: each of its batches takes back what has lapsed.
+        self.send(drop_id, Message::Deadline(deadline));
+    }
+
+    /// Waits until no transaction is under way.
+    pub(super) async fn drain(&self) {
+        let mut under_way = self.under_way.subscribe();
+        // An error means that the sender is gone; it lives in `self`.
+        drop(under_way.wait_for(|count| *count == 0).await);
+    }
+
+    /// Puts a message into the drop's queue, which is opened if there is none. `false`: it is full. All under one
+    /// lock, so that no queue goes away with a message in it.
+    fn send(self: &Arc<Self>, drop_id: DropId, message: Message) -> bool {
+        let mut open = self.lock();
+        // A closed one belonged to a task that failed.
+        let there = open.get(&drop_id).filter(|there| !there.messages.is_closed());
+        let queue = there.map(|there| there.messages.clone()).unwrap_or_else(|| {
+            let (messages, receiver) = mpsc::channel(LONGEST_QUEUE);
+            let memory = Arc::new(Memory::default());
+            tokio::spawn(Queue::new(self.clone(), drop_id, receiver, memory.clone()).work());
+            open.insert(drop_id, Open { messages: messages.clone(), memory });
+            self.count(&open);
+            messages
+        });
+        queue.try_send(message).is_ok()
+    }
+
+    fn count(&self, open: &HashMap<DropId, Open>) {
+        self.metrics.stock_queues.set(open.len().try_into().unwrap_or(i64::MAX));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<DropId, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
