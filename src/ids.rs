@@ -4,6 +4,7 @@
 //! opaque: a prefix that tells its kind, then the bytes in base64url. One thing has exactly one such string;
 //! anything else, however close, decodes to nothing.
 
+use aws_lc_rs::rand;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::Datelike as _;
 use diesel_derive_newtype::DieselNewType;
@@ -192,6 +193,15 @@ impl<T: Clone> Page<T> {
 /// Bytes as base64url without padding: ids and cursors.
 pub fn base64(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// A text of 256 random bits that nobody guesses: secrets, and the ids of tokens.
+pub fn unguessable() -> String {
+    let mut bytes = [0; 32];
+    match rand::fill(&mut bytes) {
+        Ok(()) => base64(&bytes),
+        Err(_) => unreachable!("the system's random numbers do not run out"),
+    }
 }
 
 fn encode_pair(id: &ReservationId) -> String {

@@ -10,7 +10,6 @@ mod names;
 mod passwords;
 mod queries;
 mod rules;
-mod secrets;
 mod sessions;
 mod tokens;
 
@@ -20,7 +19,6 @@ use secrecy::SecretString;
 use tokio::sync::Notify;
 
 pub use error::{AccountError, RefreshRefusal, SignupRefusal};
-pub use secrets::{SecretError, kept_admission_secret, kept_secrets, random_secret};
 pub use tokens::TokenRejected;
 
 use crate::{

@@ -13,7 +13,7 @@ use crate::{
     bus::Hint,
     clock::{ClockReading, Timestamp},
     db::DbError,
-    ids::{SessionId, UserId},
+    ids::{self, SessionId, UserId},
 };
 
 /// A used token shown again within this time gets the same successor: two tabs, or an answer that was lost. Later
@@ -46,7 +46,7 @@ pub(super) struct Times {
 
 impl Accounts {
     pub(super) fn opening_session(&self) -> Opening {
-        let jti = tokens::random_jti();
+        let jti = ids::unguessable();
         let row = NewSession {
             id: SessionId::new(),
             token_hash: tokens::hash(&jti),

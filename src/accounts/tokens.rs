@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use aws_lc_rs::{digest, hmac, rand};
+use aws_lc_rs::{digest, hmac};
 use chrono::{DateTime, TimeDelta};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, TokenData, Validation};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -148,7 +148,7 @@ impl Tokens {
         from: Timestamp,
         until: Timestamp,
     ) -> String {
-        issue(&ACCESS, &self.access.current, user, session, random_jti(), from, until)
+        issue(&ACCESS, &self.access.current, user, session, ids::unguessable(), from, until)
     }
 
     pub(super) fn issue_refresh(
@@ -179,14 +179,6 @@ impl Tokens {
 /// What is stored of a refresh token. A `jti` has 256 random bits: a plain hash cannot be searched.
 pub(super) fn hash(jti: &str) -> Vec<u8> {
     digest::digest(&digest::SHA256, jti.as_bytes()).as_ref().to_vec()
-}
-
-pub(super) fn random_jti() -> String {
-    let mut bytes = [0; 32];
-    match rand::fill(&mut bytes) {
-        Ok(()) => ids::base64(&bytes),
-        Err(_) => unreachable!("the system's random numbers do not run out"),
-    }
 }
 
 fn issue(
@@ -241,7 +233,7 @@ mod tests {
     fn pair(tokens: &Tokens) -> (String, String) {
         let (user, session, from) = (UserId::new(), SessionId::new(), chrono::Utc::now());
         let until = from + TimeDelta::minutes(5);
-        let refresh = tokens.issue_refresh(user, session, random_jti(), from, until);
+        let refresh = tokens.issue_refresh(user, session, ids::unguessable(), from, until);
         (tokens.issue_access(user, session, from, until), refresh)
     }
 

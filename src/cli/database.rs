@@ -6,10 +6,11 @@ use secrecy::SecretString;
 
 use super::{
     Failure, demo,
+    secrets::{kept_admission_secret, kept_secrets, random_secret},
     signals::{Interrupted, Signals},
 };
 use crate::{
-    accounts::{Lifetimes, Role, kept_admission_secret, kept_secrets, random_secret},
+    accounts::{Lifetimes, Role},
     admission::Admissions,
     app::App,
     bus::{self, Bus},

@@ -4,6 +4,7 @@ mod admit;
 mod audit;
 mod database;
 mod demo;
+mod secrets;
 mod serve;
 mod signals;
 

@@ -5,6 +5,7 @@
 
 mod limits;
 mod read;
+mod reader;
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 

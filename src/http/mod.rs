@@ -7,6 +7,7 @@ mod credentials;
 mod graphql;
 mod health;
 mod kept;
+mod listener;
 mod operation;
 mod origin;
 mod pages;
@@ -16,7 +17,6 @@ mod stream;
 
 use std::{
     future::Future,
-    net::SocketAddr,
     ops::Deref,
     sync::{
         Arc,
@@ -27,24 +27,16 @@ use std::{
 
 use axum::{
     Router,
-    extract::Request,
-    http::{HeaderValue, Method, header, request::Parts},
+    http::{Method, header, request::Parts},
     middleware,
-    response::Response,
     routing::{any, get},
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
+use hyper_util::server::graceful::GracefulShutdown;
 use ipnet::IpNet;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
-    net::{TcpListener, TcpSocket},
+    net::TcpListener,
     sync::{mpsc, watch},
 };
-use tower::ServiceExt as _;
 use tower_http::{
     compression::{
         CompressionLayer, CompressionLevel, Predicate,
@@ -59,13 +51,14 @@ use crate::{
     config::{Limits, ProxyHeader},
     graphql::{ApiError, FanOut, Gate, Schema, schema},
 };
+pub use listener::{listen, raise_open_file_limit};
+
 use address::{Peer, Place, Places, client_of};
 use kept::Kept;
+use listener::accept_until;
 use origin::Origins;
 use persisted::Persisted;
 
-/// How long a client may take for the head of a request, and stay silent between two.
-const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// For this long after readiness began to fail new requests are still taken.
 const NOTICE: Duration = Duration::from_millis(200);
 /// A client that has connected by then says what it wants within this time, or finds its connection closed.
@@ -74,8 +67,6 @@ const FIRST_WORD_WITHIN: Duration = Duration::from_millis(250);
 const FINISH_WITHIN: Duration = Duration::from_secs(6);
 /// How long sockets may take to close after that.
 const SOCKETS_CLOSE_WITHIN: Duration = Duration::from_secs(1);
-/// Connections that wait to be taken.
-const WAITING_CONNECTIONS: u32 = 4_096;
 /// When a client that holds as many streams as it may should try again: some page of its closes, or none does.
 const ROOM_AFTER: Duration = Duration::from_secs(10);
 /// A smaller answer fits into a packet or two as it is.
@@ -96,29 +87,6 @@ pub struct HttpSettings {
     pub graphiql: bool,
     /// Whether introspection is answered.
     pub introspection: bool,
-}
-
-/// Listens, with room for a crowd: when a drop opens, thousands connect within a moment, and whoever finds the room full
-/// is not told so but tries again a fifth of a second later, or a whole one. The kernel may allow less
-/// (`net.core.somaxconn`).
-///
-/// # Errors
-/// The address is taken, or not this machine's.
-pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(WAITING_CONNECTIONS)
-}
-
-/// Raises the number of files that this process may have open as far as it is allowed to: each socket is one, and the
-/// usual 1,024 are fewer than the pages that are open on the day of a drop. Returns what it is now.
-pub fn raise_open_file_limit() -> Option<u64> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => Some(hard),
-        Err(_) => Some(soft),
-    }
 }
 
 /// What every route needs. Each layer has it, and a request goes through all of them.
@@ -197,58 +165,6 @@ pub async fn serve(
     // Upgraded connections are no longer the server's: each says goodbye for itself.
     if tokio::time::timeout(SOCKETS_CLOSE_WITHIN, sockets_gone.recv()).await.is_err() {
         tracing::warn!("stopping with sockets open: they did not close within {SOCKETS_CLOSE_WITHIN:?}");
-    }
-}
-
-/// Takes connections until `shutdown` comes. `axum::serve` would do, had it a limit on how long a client may take to
-/// say what it wants.
-async fn accept_until(
-    listener: &TcpListener,
-    router: &Router,
-    open: &GracefulShutdown,
-    shutdown: impl Future<Output = ()>,
-) {
-    let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
-    tokio::pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            // Also those that wait when it comes: they are connected, as far as they know.
-            biased;
-            accepted = listener.accept() => accepted,
-            () = &mut shutdown => return,
-        };
-        let (stream, peer) = match accepted {
-            Ok((stream, address)) => (stream, Peer(address.ip())),
-            Err(error) => {
-                // Out of files, most likely: some close in a moment.
-                tracing::warn!(%error, "cannot take a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        // An error means that the connection is gone already.
-        drop(stream.set_nodelay(true));
-        let service = router
-            .clone()
-            .map_request(move |mut request: Request<_>| {
-                request.extensions_mut().insert(peer);
-                request
-            })
-            .map_response(|mut response: Response| {
-                let nosniff = HeaderValue::from_static("nosniff");
-                response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-                response
-            });
-        let connection = open.watch(
-            http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
-                .into_owned(),
-        );
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection broke");
-            }
-        });
     }
 }
 

@@ -1,19 +1,31 @@
 //! The root of mutations, put together from one file per feature.
 
 mod accounts;
+mod cancel_reservation;
 mod drops;
-mod stock;
+mod purchase;
+mod reserve;
 
 use async_graphql::{Interface, MergedObject};
 
+use super::{drop::SneakerDrop, reservation::Reservation};
+use crate::stock::Answer;
 use accounts::{AccountMutation, LoginUserError, RefreshUserError, SignupUserError};
+use cancel_reservation::{CancelReservationMutation, CancelReservationUserError};
 use drops::{CancelDropUserError, CreateDropUserError, DropMutation};
-use stock::{CancelReservationUserError, PurchaseUserError, ReserveUserError, StockMutation};
+use purchase::{PurchaseMutation, PurchaseUserError};
+use reserve::{ReserveMutation, ReserveUserError};
 
 /// What can be done. Each mutation tells expected refusals in `userErrors`: it did what was asked if and only if
 /// that list is empty.
 #[derive(MergedObject, Default)]
-pub struct Mutation(AccountMutation, DropMutation, StockMutation);
+pub struct Mutation(
+    AccountMutation,
+    DropMutation,
+    ReserveMutation,
+    PurchaseMutation,
+    CancelReservationMutation,
+);
 
 /// An expected refusal, told as data: a mutation did what was asked if and only if `userErrors` is empty.
 /// Unexpected faults are top-level errors with `extensions.code`.
@@ -43,6 +55,15 @@ pub(super) enum UserError {
     Purchase(PurchaseUserError),
     /// Of `cancelReservation`.
     CancelReservation(CancelReservationUserError),
+}
+
+/// The parts of an answer of the stock that every payload has.
+fn parts<R>(answer: &Answer<R>) -> (Option<Reservation>, Option<SneakerDrop>) {
+    let reservation = answer.reservation.clone();
+    (
+        reservation.map(|reservation| Reservation::new(reservation, Some(answer.state.clone()))),
+        Some(SneakerDrop::new(answer.state.clone())),
+    )
 }
 
 /// Makes a type of refusals around its enum of codes.

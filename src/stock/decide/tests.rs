@@ -9,8 +9,10 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
+    admission::Admission,
     drops::{Money, StockCount},
     ids::{DropId, ReservationId},
+    stock::{CancelRefusal, PurchaseRefusal, ReserveRefusal},
 };
 
 const SIZES: [&str; 2] = ["US 9", "US 10"];

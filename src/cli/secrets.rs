@@ -1,4 +1,4 @@
-//! Token secrets for a server to which none were given: made once, kept where only its user may read.
+//! Secrets for a server to which none were given: made once, kept where only its user may read.
 
 use std::{
     fs::{DirBuilder, OpenOptions},
@@ -9,27 +9,26 @@ use std::{
 
 use secrecy::SecretString;
 
-use super::tokens::random_jti;
-use crate::config::{AdmissionSecrets, TokenSecrets};
+use crate::{
+    config::{AdmissionSecrets, TokenSecrets},
+    ids,
+};
 
 /// A secret cannot be read or kept.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {why}", path.display())]
-pub struct SecretError {
+pub(super) struct SecretError {
     path: PathBuf,
     why: String,
 }
 
 /// A secret that nobody keeps.
-pub fn random_secret() -> SecretString {
-    random_jti().into()
+pub(super) fn random_secret() -> SecretString {
+    ids::unguessable().into()
 }
 
-/// The secrets of `data_dir`, made when they are not there.
-///
-/// # Errors
-/// The file that cannot be read or written, and why.
-pub fn kept_secrets(data_dir: &Path) -> Result<TokenSecrets, SecretError> {
+/// The secrets of its tokens, made when they are not there.
+pub(super) fn kept_secrets(data_dir: &Path) -> Result<TokenSecrets, SecretError> {
     ensure_folder(data_dir)?;
     Ok(TokenSecrets::new(
         kept(&data_dir.join("jwt-access-secret"))?,
@@ -37,11 +36,8 @@ pub fn kept_secrets(data_dir: &Path) -> Result<TokenSecrets, SecretError> {
     ))
 }
 
-/// The same for admissions.
-///
-/// # Errors
-/// As for [`kept_secrets`].
-pub fn kept_admission_secret(data_dir: &Path) -> Result<AdmissionSecrets, SecretError> {
+/// The secret of its admissions, made when it is not there.
+pub(super) fn kept_admission_secret(data_dir: &Path) -> Result<AdmissionSecrets, SecretError> {
     ensure_folder(data_dir)?;
     Ok(AdmissionSecrets { current: kept(&data_dir.join("admission-secret"))?, previous: None })
 }
@@ -61,7 +57,7 @@ fn kept(path: &Path) -> Result<SecretString, SecretError> {
     if !path.exists() {
         let mut options = OpenOptions::new();
         let made = options.write(true).create_new(true).mode(0o600).open(&fresh).and_then(|mut file| {
-            file.write_all(random_jti().as_bytes())?;
+            file.write_all(ids::unguessable().as_bytes())?;
             file.sync_all()?;
             // Of two servers that start together the first to link wins, and both read the same.
             std::fs::hard_link(&fresh, path)
