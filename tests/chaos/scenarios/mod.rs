@@ -36,6 +36,8 @@ pub struct Scale {
     hints: usize,
     hang_ups: usize,
     lapsing: usize,
+    /// Holds that lapse while no server runs.
+    backlog: usize,
     pages: usize,
     /// How long pages that never read are written to.
     deaf_for: Duration,
@@ -57,6 +59,7 @@ impl Scale {
             hints: 20,
             hang_ups: 100,
             lapsing: 300,
+            backlog: 1_500,
             pages: 200,
             deaf_for: Duration::from_secs(2),
             guesses: 3,
@@ -76,6 +79,7 @@ impl Scale {
             hints: 300,
             hang_ups: 1_000,
             lapsing: 5_000,
+            backlog: 30_000,
             pages: 10_000,
             deaf_for: Duration::from_secs(20),
             guesses: 100,
@@ -86,7 +90,7 @@ impl Scale {
 }
 
 /// In this order.
-const SCENARIOS: [&str; 20] = [
+const SCENARIOS: [&str; 21] = [
     "crowd",
     "one_buyer",
     "race",
@@ -99,6 +103,7 @@ const SCENARIOS: [&str; 20] = [
     "flood",
     "roles",
     "kill",
+    "backlog",
     "clock",
     "storm",
     "stop",
@@ -123,6 +128,7 @@ pub async fn run(scale: &Scale, only: &[String], to_the_first: bool, seed: u64, 
             "subscribers" => clients::subscribers(&postgres, scale, report).await,
             "hang_ups" => clients::hang_ups(&postgres, scale, seed, report).await,
             "kill" => servers::kill(&postgres, scale, seed, report).await,
+            "backlog" => servers::backlog(&postgres, scale, seed, report).await,
             "clock" => servers::clock(&postgres, scale, seed, report).await,
             "storm" => database::storm(&postgres, scale, seed, report).await,
             "stop" => servers::stop(&postgres, scale, seed, report).await,

@@ -3,14 +3,20 @@
 use std::{
     fs,
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use diesel_async::RunQueryDsl as _;
 use futures_util::future::join_all;
+use uuid::Uuid;
 
 use super::{HOLD_SECONDS, PAIRS, Scale, Stage};
 use crate::{
-    buyers::Chance,
+    buyers::{Chance, Told, What},
     postgres::Postgres,
     report::{Figure, Report},
     servers::Server,
@@ -35,6 +41,51 @@ pub async fn kill(postgres: &Postgres, scale: &Scale, seed: u64, report: &mut Re
     let slowest = ready.into_iter().max().unwrap_or_default();
     figures.push(Figure::at_most("ready again in", slowest, Duration::from_secs(2)));
     report.add(format!("one of three servers killed with SIGKILL, {} times", scale.kills), figures, wrong);
+}
+
+/// A crowd takes every pair, and no server runs when the holds lapse.
+pub async fn backlog(postgres: &Postgres, scale: &Scale, seed: u64, report: &mut Report) {
+    let pairs = i32::try_from(scale.backlog).unwrap();
+    let mut stage = Stage::set(postgres, "backlog", 1, pairs, 3_600).await;
+    let taken = Arc::new(AtomicUsize::new(0));
+    join_all((0..50_u64).map(|buyer| {
+        let (shop, taken, all) = (stage.shop.clone(), taken.clone(), scale.backlog);
+        tokio::spawn(async move {
+            let mut chance = Chance::new(seed ^ (buyer + 1) << 12);
+            while taken.fetch_add(1, Ordering::Relaxed) < all {
+                shop.ask(&mut chance, What::Reserve, Uuid::now_v7(), "gone", None).await;
+            }
+        })
+    }))
+    .await;
+    stage.servers[0].kill().await;
+    let mut connection = postgres.connection(&stage.database).await.unwrap();
+    let age = "UPDATE reservations SET created_at = created_at - interval '2 hours', expires_at = expires_at - interval '2 hours'";
+    let held = diesel::sql_query(age).execute(&mut connection).await.unwrap();
+    let began = Instant::now();
+    stage.servers[0].start_again();
+    stage.servers[0].ready().await;
+    let (mut chance, mut wrong) = (Chance::new(seed), Vec::new());
+    let told = stage.shop.ask(&mut chance, What::Reserve, Uuid::now_v7(), "next", None).await;
+    let served = began.elapsed();
+    if held != scale.backlog || !matches!(told, Told::Yes(_)) {
+        wrong.push(format!("{held} were held; the next buyer was told {told:?}"));
+    }
+    let left = "SELECT count(*) AS count FROM reservations WHERE status = 'active'";
+    while postgres.count(&stage.database, left).await > 1 {
+        assert!(began.elapsed() < Duration::from_secs(60), "the holds do not come back");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let back = began.elapsed();
+    let (looks, broken) = stage.leave().await;
+    wrong.extend(broken);
+    let figures = vec![
+        // As long as anybody is waited for.
+        Figure::at_most("the next buyer served after", served, Duration::from_secs(8)),
+        Figure::told("all back after", format!("{} ms", back.as_millis())),
+        Figure::told("looks at the law", looks),
+    ];
+    report.add(format!("{held} holds of one drop lapse while no server runs"), figures, wrong);
 }
 
 /// An operator stops a server while buyers buy.
