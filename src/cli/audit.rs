@@ -15,7 +15,7 @@ use super::{Failure, database::with_database, signals::Interrupted};
 use crate::{
     config::Config,
     db::Connector,
-    stock::audit::{self, Finding, Totals},
+    stock::audit::{self, Finding, Seen, Totals, Watch},
 };
 
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
@@ -62,30 +62,30 @@ fn in_words(findings: &[Finding]) -> String {
 async fn watch_law(connector: &Connector, json: bool) -> Result<ExitCode, Failure> {
     let mut looks = tokio::time::interval(BETWEEN_LOOKS);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut connection = None;
+    let (mut connection, mut watch) = (None, Watch::default());
     loop {
         looks.tick().await;
         let began = Instant::now();
-        let looked = look(connector, &mut connection).await;
+        let looked = look(connector, &mut connection, &mut watch).await;
         let (time, took) = (Utc::now().format("%H:%M:%S"), began.elapsed().as_millis());
         let line = match &looked {
             Err(error) if json => {
                 format!("{}\n", json!({ "time": time.to_string(), "error": error.to_string() }))
             }
             Err(error) => format!("{time}  cannot be asked: {error}\n"),
-            Ok((findings, totals)) if json => {
+            Ok(Seen { findings, totals, drops }) if json => {
                 let line = json!({ "time": time.to_string(), "ok": findings.is_empty(), "totals": totals,
-                                   "milliseconds": took, "findings": findings });
+                                   "drops": drops, "milliseconds": took, "findings": findings });
                 format!("{line}\n")
             }
-            Ok((findings, Totals { drops, available, held, sold })) => {
+            Ok(Seen { findings, totals: Totals { drops: open, available, held, sold }, drops }) => {
                 let (law, words) = match findings.is_empty() {
                     true => ("holds", String::new()),
                     false => ("is broken", in_words(findings)),
                 };
                 format!(
-                    "{time}  the stock law {law}  {drops} drops open: {available} available, {held} held, {sold} sold  \
-                     ({took} ms)\n{words}"
+                    "{time}  the stock law {law}  {open} drops open: {available} available, {held} held, {sold} sold  \
+                     (looked at {drops}, {took} ms)\n{words}"
                 )
             }
         };
@@ -94,7 +94,7 @@ async fn watch_law(connector: &Connector, json: bool) -> Result<ExitCode, Failur
         }
         match looked {
             Err(_) => connection = None,
-            Ok((findings, _)) if !findings.is_empty() => return Ok(status(&findings)),
+            Ok(seen) if !seen.findings.is_empty() => return Ok(status(&seen.findings)),
             Ok(_) => {}
         }
     }
@@ -103,10 +103,11 @@ async fn watch_law(connector: &Connector, json: bool) -> Result<ExitCode, Failur
 async fn look(
     connector: &Connector,
     connection: &mut Option<AsyncPgConnection>,
-) -> Result<(Vec<Finding>, Totals), Failure> {
+    watch: &mut Watch,
+) -> Result<Seen, Failure> {
     let open = match connection {
         Some(open) => open,
         None => connection.insert(connector.connect().await?),
     };
-    Ok((audit::audit(open).await?, audit::totals(open).await?))
+    Ok(watch.look(open).await?)
 }

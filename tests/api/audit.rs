@@ -1,6 +1,11 @@
 //! The audit finds what is off: each rule is broken on purpose.
 
-use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
+use diesel_async::SimpleAsyncConnection as _;
+
+use sneaker_drop::{
+    ids::DropId,
+    stock::audit::{self, Watch},
+};
 
 use crate::harness::{drive, drive_still};
 
@@ -9,6 +14,7 @@ async fn each_broken_rule_is_found_and_named() {
     drive_still(async |app| {
         let buyers = app.buyers(3).await;
         let drop = app.drop(&[("US 9", 5), ("US 10", 5)]).await;
+        let other = app.drop(&[("US 9", 5)]).await;
         let held = app.hold(&buyers[0], drop, "US 9").await;
         app.purchase(&buyers[0], &held).await;
         app.hold(&buyers[1], drop, "US 9").await;
@@ -42,21 +48,60 @@ async fn each_broken_rule_is_found_and_named() {
                 "UPDATE stock_events SET held = array[4] WHERE version = 2",
             ),
         ] {
+            // Rolled back with its connection.
             let mut connection = app.connection().await;
             connection.batch_execute("BEGIN").await.unwrap();
             connection.batch_execute(faults).await.unwrap();
-            let found = found_in_transaction(&mut connection).await;
-            assert!(found.iter().any(|name| name == rule), "{faults}: {found:?}");
+            for drops in [None, Some([drop].as_slice())] {
+                let found = audit::find(&mut connection, drops).await.unwrap();
+                assert!(
+                    found.iter().any(|it| it.rule == rule && it.drop_id == drop.0),
+                    "{faults}: {found:?}"
+                );
+            }
+            let found = audit::find(&mut connection, Some(&[other])).await.unwrap();
+            assert!(found.iter().all(|it| it.drop_id == other.0), "{faults}: {found:?}");
         }
         app.assert_stock_law().await;
     })
     .await;
 }
 
-/// The audit within the transaction that made the fault, which is rolled back with its connection.
-async fn found_in_transaction(connection: &mut AsyncPgConnection) -> Vec<String> {
-    let findings = sneaker_drop::stock::audit::find(connection).await.unwrap();
-    findings.into_iter().map(|finding| finding.rule).collect()
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_looks_at_everything_and_then_at_what_moves() {
+    drive_still(async |app| {
+        let (buyers, drop) = (app.buyers(2).await, app.drop(&[("ONE", 5)]).await);
+        app.drop(&[("ONE", 5)]).await;
+        let (mut watch, mut connection) = (Watch::default(), app.connection().await);
+        assert_eq!(watch.look(&mut connection).await.unwrap().drops, 2);
+        assert_eq!(watch.look(&mut connection).await.unwrap().drops, 0);
+        app.hold(&buyers[0], drop, "ONE").await;
+        let seen = watch.look(&mut connection).await.unwrap();
+        assert_eq!((seen.drops, seen.findings.len(), seen.totals.held), (1, 0, 1));
+
+        // Beside the server, so that no version tells of it.
+        let fault = "UPDATE drop_sizes SET available = available - 1, held = held + 1 WHERE held = 1";
+        app.sql(fault).await;
+        let seen = watch.look(&mut connection).await.unwrap();
+        assert_eq!(seen.drops, 1);
+        assert!(seen.findings.iter().any(|finding| finding.rule == "counters = rows"), "{seen:?}");
+        app.sql("UPDATE drop_sizes SET available = available + 1, held = held - 1 WHERE held = 2").await;
+
+        // A row by itself is seen when its drop moves, or with everything.
+        app.sql(
+            "UPDATE reservations SET user_id = gen_random_uuid(), status = 'cancelled', closed_at = now()",
+        )
+        .await;
+        watch.look(&mut connection).await.unwrap();
+        assert_eq!(watch.look(&mut connection).await.unwrap().drops, 0);
+        app.hold(&buyers[1], drop, "ONE").await;
+        let found = watch.look(&mut connection).await.unwrap().findings;
+        assert!(!found.is_empty());
+        assert_eq!(Watch::default().look(&mut connection).await.unwrap().findings, found);
+        app.sql("UPDATE reservations SET status = 'active', closed_at = NULL WHERE status = 'cancelled'")
+            .await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

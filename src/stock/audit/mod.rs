@@ -2,6 +2,8 @@
 //!
 //! Each check is one statement that returns the rows at fault; all of them see the same snapshot.
 
+mod watch;
+
 use diesel::{
     QueryableByName,
     sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid},
@@ -10,7 +12,9 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::db::DbError;
+pub use watch::{Seen, Watch};
+
+use crate::{db::DbError, ids::DropId};
 
 /// Something that is off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, QueryableByName)]
@@ -88,7 +92,7 @@ const RULES: &[(&str, &str)] = &[
         "SELECT d.id AS drop_id, NULL AS size,
                 format('version %s, %s events up to %s', stock_version, count(e.version), max(e.version)) AS detail
          FROM drops AS d LEFT JOIN stock_events AS e ON e.drop_id = d.id
-         GROUP BY d.id HAVING count(e.version) <> stock_version OR max(e.version) IS DISTINCT FROM stock_version",
+         GROUP BY d.id, d.stock_version HAVING count(e.version) <> stock_version OR max(e.version) IS DISTINCT FROM stock_version",
     ),
     (
         "the ledger adds up to the counters",
@@ -167,19 +171,46 @@ pub async fn totals(connection: &mut AsyncPgConnection) -> Result<Totals, DbErro
 /// The database.
 pub async fn audit(connection: &mut AsyncPgConnection) -> Result<Vec<Finding>, DbError> {
     let mut transaction = connection.build_transaction().repeatable_read().read_only();
-    transaction.run(async |connection| find(connection).await).await
+    transaction.run(async |connection| find(connection, None).await).await
 }
 
-/// Checks every rule as the connection's transaction sees the database.
+/// Checks every rule as the connection's transaction sees the database; for these drops only, where they are named.
 ///
 /// # Errors
 /// The database.
-pub async fn find(connection: &mut AsyncPgConnection) -> Result<Vec<Finding>, DbError> {
+pub async fn find(
+    connection: &mut AsyncPgConnection,
+    drops: Option<&[DropId]>,
+) -> Result<Vec<Finding>, DbError> {
+    let narrowed = match drops {
+        None => String::new(),
+        Some([]) => return Ok(Vec::new()),
+        Some(drops) => narrowed(drops),
+    };
     let mut findings = Vec::new();
     for (rule, find) in RULES {
         let rule = rule.replace('\'', "''");
-        let find = format!("SELECT '{rule}' AS rule, found.* FROM ({find}) AS found LIMIT 100");
+        let find = format!("{narrowed}SELECT '{rule}' AS rule, found.* FROM ({find}) AS found LIMIT 100");
         findings.extend(diesel::sql_query(find).load::<Finding>(connection).await?);
     }
     Ok(findings)
+}
+
+/// What makes the tables of a statement that follows look as if there were these drops only. Folded into it, so that the
+/// indexes serve.
+fn narrowed(drops: &[DropId]) -> String {
+    let ids: Vec<String> = drops.iter().map(|id| format!("'{}'", id.0)).collect();
+    let ids = ids.join(", ");
+    let tables = [
+        ("drops", "id"),
+        ("drop_sizes", "drop_id"),
+        ("pairs", "drop_id"),
+        ("reservations", "drop_id"),
+        ("purchases", "drop_id"),
+        ("stock_events", "drop_id"),
+    ];
+    let tables = tables.map(|(table, column)| {
+        format!("{table} AS NOT MATERIALIZED (SELECT * FROM {table} WHERE {column} IN ({ids}))")
+    });
+    format!("WITH {} ", tables.join(", "))
 }
