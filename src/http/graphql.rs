@@ -134,8 +134,8 @@ async fn execute(
     if let Some(framing) = framing {
         return match site.take_place(parts) {
             Ok(place) => {
-                let events = operation::start(site, credentials, site.client(parts), admitted);
-                stream::respond(framing, site, credentials, events, place)
+                let started = operation::start(site, credentials, site.client(parts), admitted);
+                stream::respond(framing, site, credentials, started, place)
             }
             Err(error) => answer::turned_away(media_type, &error.into_response()),
         };

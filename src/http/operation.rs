@@ -22,16 +22,26 @@ pub(super) enum Event {
 /// What an operation says, in order.
 pub(super) type Events = BoxStream<'static, Event>;
 
+/// An operation under way.
+pub(super) struct Started {
+    pub(super) events: Events,
+    /// Whether it ends by itself, and soon: everything but a subscription. A server that stops waits for it.
+    pub(super) ends: bool,
+}
+
 /// Starts an operation that was admitted, or says why it was not.
 pub(super) fn start(
     site: &Site,
     credentials: Credentials,
     client: Client,
     admitted: Result<Admitted, ApiError>,
-) -> Events {
+) -> Started {
     let admitted = match admitted {
         Ok(admitted) => admitted,
-        Err(error) => return stream::iter([Event::Error(error.into_response().errors)]).boxed(),
+        Err(error) => {
+            let events = stream::iter([Event::Error(error.into_response().errors)]).boxed();
+            return Started { events, ends: true };
+        }
     };
     let site = site.clone();
     // An error is the last word of its operation.
@@ -43,7 +53,7 @@ pub(super) fn start(
                 Err(errors) => stream::iter([Event::Error(errors)]).boxed(),
             }
         };
-        return started.flatten_stream().chain(done).boxed();
+        return Started { events: started.flatten_stream().chain(done).boxed(), ends: false };
     }
     let executed = async move {
         let response =
@@ -53,7 +63,7 @@ pub(super) fn start(
             false => Event::Next(graphql::json(&response).into()),
         }
     };
-    executed.into_stream().chain(done).boxed()
+    Started { events: executed.into_stream().chain(done).boxed(), ends: true }
 }
 
 /// Whether this is no result but the reason why there is none: the operation is invalid.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, Interval, interval_at};
 use super::{
     Site,
     address::Place,
-    operation::{Event, Events},
+    operation::{Event, Started},
 };
 use crate::graphql::{Credentials, json};
 
@@ -93,7 +93,7 @@ struct Errors<'a> {
 
 struct Writer {
     framing: Framing,
-    events: Events,
+    started: Started,
     heartbeat: Interval,
     check_token: Interval,
     credentials: Credentials,
@@ -107,13 +107,13 @@ pub(super) fn respond(
     framing: Framing,
     site: &Site,
     credentials: Credentials,
-    events: Events,
+    started: Started,
     place: Place,
 ) -> Response {
     let every = |period| interval_at(Instant::now() + period, period);
     let writer = Writer {
         framing,
-        events,
+        started,
         heartbeat: every(HEARTBEAT),
         check_token: every(CHECK_TOKEN_EVERY),
         credentials,
@@ -143,7 +143,7 @@ impl Writer {
         let mut closing = self.site.closing.clone();
         loop {
             tokio::select! {
-                event = self.events.next() => {
+                event = self.started.events.next() => {
                     let event = event?;
                     self.done = !matches!(event, Event::Next(_));
                     return Some(self.framing.frame(&event));
@@ -156,7 +156,7 @@ impl Writer {
                         return None;
                     }
                 }
-                () = super::begun(&mut closing) => return None,
+                () = super::begun(&mut closing), if !self.started.ends => return None,
             }
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::harness::{Socket, codes, drive, global};
+use crate::harness::{HeldLock, Socket, codes, drive, eventually, global};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_breaks_the_protocol_is_closed_with_its_code() {
@@ -127,6 +127,50 @@ async fn sockets_close_with_1012_when_the_server_stops() {
         let socket = Socket::ready(second.address, Value::Null).await;
         second.stop().await;
         assert_eq!(socket.closed().await.0, 1012);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_answers_what_sockets_and_streams_have_asked() {
+    drive(async |app| {
+        let (buyers, drop) = (app.buyers(2).await, app.drop(&[("ONE", 2)]).await);
+        let second = app.second().await;
+        let lock = HeldLock::take(app, drop).await;
+        let query = "mutation($id: ID!) { reserve(input: { dropId: $id }) { reservation { status } } }";
+        let id = json!({ "id": global(drop) });
+        let mut socket =
+            Socket::ready(second.address, json!({ "authorization": format!("Bearer {}", buyers[0].token) }))
+                .await;
+        socket
+            .subscribe(
+                "watch",
+                "subscription($id: ID!) { stockUpdated(dropId: $id) { stockVersion } }",
+                id.clone(),
+            )
+            .await;
+        assert_eq!(socket.hear().await["id"], "watch");
+        socket.subscribe("buy", query, id.clone()).await;
+        let stream = second.client().post(second.url("/graphql")).bearer_auth(&buyers[1].token);
+        let stream =
+            stream.header("accept", "text/event-stream").json(&json!({ "query": query, "variables": id }));
+        let stream = stream.send().await.unwrap();
+        // Both wait in the drop's queue, in one batch or two.
+        app.wait_for_lock_waiters(1).await;
+        let address = second.address;
+        let stopped = tokio::spawn(second.stop());
+        eventually(async || tokio::net::TcpStream::connect(address).await.is_err()).await;
+        lock.release().await;
+        let mut heard = socket.hear().await;
+        while heard["id"] != "buy" {
+            heard = socket.hear().await;
+        }
+        assert_eq!(heard["payload"]["data"]["reserve"]["reservation"]["status"], "ACTIVE", "{heard}");
+        assert_eq!(socket.closed().await.0, 1012);
+        let text = stream.text().await.unwrap();
+        assert!(text.contains("ACTIVE") && text.contains("complete"), "{text}");
+        stopped.await.unwrap();
+        assert_eq!(app.counts(drop).await, [0, 2, 0]);
     })
     .await;
 }

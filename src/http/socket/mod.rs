@@ -5,7 +5,7 @@
 
 mod protocol;
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use axum::{
     extract::ws::{Message, WebSocket, WebSocketUpgrade},
@@ -20,7 +20,7 @@ use super::{
     Site,
     answer::{self, MediaType},
     begun, credentials,
-    operation::{self, Event, Events},
+    operation::{self, Event, Events, Started},
 };
 use crate::{
     client::Client,
@@ -66,9 +66,17 @@ pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Resp
             let _held = (place, site.socket_alive.clone());
             site.app.metrics.sockets.inc();
             let metrics = site.app.metrics.clone();
-            Session { site, socket, credentials, client, ready: false, operations: StreamMap::new() }
-                .run()
-                .await;
+            Session {
+                site,
+                socket,
+                credentials,
+                client,
+                ready: false,
+                operations: StreamMap::new(),
+                ending: HashSet::new(),
+            }
+            .run()
+            .await;
             metrics.sockets.dec();
         })
 }
@@ -82,6 +90,8 @@ struct Session {
     /// Whether `connection_init` was acknowledged.
     ready: bool,
     operations: StreamMap<String, Events>,
+    /// Those of them that a server that stops waits for.
+    ending: HashSet<String>,
 }
 
 /// The client is gone, or was cut off: there is nobody to say anything to.
@@ -128,7 +138,7 @@ impl Session {
                     }
                 }
                 () = tokio::time::sleep_until(init_deadline), if !self.ready => return Ok(Goodbye::INIT_TIMEOUT),
-                () = begun(&mut closing) => return Ok(Goodbye::RESTART),
+                () = begun(&mut closing), if self.ending.is_empty() => return Ok(Goodbye::RESTART),
             }
         }
     }
@@ -173,23 +183,32 @@ impl Session {
                     return Ok(Some(Goodbye::BAD_MESSAGE));
                 };
                 let admitted = self.site.gate.admit(request, &self.credentials);
-                let events = operation::start(&self.site, self.credentials, self.client, admitted);
+                let Started { events, ends } =
+                    operation::start(&self.site, self.credentials, self.client, admitted);
+                if ends {
+                    self.ending.insert(id.clone());
+                }
                 self.operations.insert(id, events);
             }
-            ClientMessage::Complete { id } => drop(self.operations.remove(&id)),
+            ClientMessage::Complete { id } => self.remove(&id),
         }
         Ok(None)
+    }
+
+    fn remove(&mut self, id: &str) {
+        self.operations.remove(id);
+        self.ending.remove(id);
     }
 
     async fn tell(&mut self, id: String, event: Event) -> Result<(), Gone> {
         match event {
             Event::Next(payload) => self.send_text(protocol::next(&id, &payload)).await,
             Event::Error(errors) => {
-                self.operations.remove(&id);
+                self.remove(&id);
                 self.send_text(protocol::error(&id, &errors)).await
             }
             Event::Complete => {
-                self.operations.remove(&id);
+                self.remove(&id);
                 self.send_text(protocol::complete(&id)).await
             }
         }
