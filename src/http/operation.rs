@@ -1,7 +1,12 @@
 //! One operation on a transport with many results: a query or mutation gives one, a subscription many.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use async_graphql::{Response, ServerError, Value, parser::types::OperationType};
-use futures_util::{FutureExt as _, StreamExt as _, stream, stream::BoxStream};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream, stream::BoxStream};
 
 use crate::{
     client::Client,
@@ -19,14 +24,19 @@ pub(super) enum Event {
     Complete,
 }
 
-/// What an operation says, in order.
-pub(super) type Events = BoxStream<'static, Event>;
-
-/// An operation under way.
+/// An operation under way: what it says, in order.
 pub(super) struct Started {
-    pub(super) events: Events,
+    events: BoxStream<'static, Event>,
     /// Whether it ends by itself, and soon: everything but a subscription. A server that stops waits for it.
     pub(super) ends: bool,
+}
+
+impl Stream for Started {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.events.poll_next_unpin(context)
+    }
 }
 
 /// Starts an operation that was admitted, or says why it was not.

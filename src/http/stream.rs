@@ -143,7 +143,7 @@ impl Writer {
         let mut closing = self.site.closing.clone();
         loop {
             tokio::select! {
-                event = self.started.events.next() => {
+                event = self.started.next() => {
                     let event = event?;
                     self.done = !matches!(event, Event::Next(_));
                     return Some(self.framing.frame(&event));

@@ -5,7 +5,7 @@
 
 mod protocol;
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use axum::{
     extract::ws::{Message, WebSocket, WebSocketUpgrade},
@@ -20,7 +20,7 @@ use super::{
     Site,
     answer::{self, MediaType},
     begun, credentials,
-    operation::{self, Event, Events, Started},
+    operation::{self, Event, Started},
 };
 use crate::{
     client::Client,
@@ -66,17 +66,9 @@ pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Resp
             let _held = (place, site.socket_alive.clone());
             site.app.metrics.sockets.inc();
             let metrics = site.app.metrics.clone();
-            Session {
-                site,
-                socket,
-                credentials,
-                client,
-                ready: false,
-                operations: StreamMap::new(),
-                ending: HashSet::new(),
-            }
-            .run()
-            .await;
+            Session { site, socket, credentials, client, ready: false, operations: StreamMap::new() }
+                .run()
+                .await;
             metrics.sockets.dec();
         })
 }
@@ -89,9 +81,7 @@ struct Session {
     client: Client,
     /// Whether `connection_init` was acknowledged.
     ready: bool,
-    operations: StreamMap<String, Events>,
-    /// Those of them that a server that stops waits for.
-    ending: HashSet<String>,
+    operations: StreamMap<String, Started>,
 }
 
 /// The client is gone, or was cut off: there is nobody to say anything to.
@@ -138,7 +128,7 @@ impl Session {
                     }
                 }
                 () = tokio::time::sleep_until(init_deadline), if !self.ready => return Ok(Goodbye::INIT_TIMEOUT),
-                () = begun(&mut closing), if self.ending.is_empty() => return Ok(Goodbye::RESTART),
+                () = begun(&mut closing), if self.operations.values().all(|started| !started.ends) => return Ok(Goodbye::RESTART),
             }
         }
     }
@@ -183,32 +173,23 @@ impl Session {
                     return Ok(Some(Goodbye::BAD_MESSAGE));
                 };
                 let admitted = self.site.gate.admit(request, &self.credentials);
-                let Started { events, ends } =
-                    operation::start(&self.site, self.credentials, self.client, admitted);
-                if ends {
-                    self.ending.insert(id.clone());
-                }
-                self.operations.insert(id, events);
+                let started = operation::start(&self.site, self.credentials, self.client, admitted);
+                self.operations.insert(id, started);
             }
-            ClientMessage::Complete { id } => self.remove(&id),
+            ClientMessage::Complete { id } => drop(self.operations.remove(&id)),
         }
         Ok(None)
-    }
-
-    fn remove(&mut self, id: &str) {
-        self.operations.remove(id);
-        self.ending.remove(id);
     }
 
     async fn tell(&mut self, id: String, event: Event) -> Result<(), Gone> {
         match event {
             Event::Next(payload) => self.send_text(protocol::next(&id, &payload)).await,
             Event::Error(errors) => {
-                self.remove(&id);
+                self.operations.remove(&id);
                 self.send_text(protocol::error(&id, &errors)).await
             }
             Event::Complete => {
-                self.remove(&id);
+                self.operations.remove(&id);
                 self.send_text(protocol::complete(&id)).await
             }
         }
