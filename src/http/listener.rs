@@ -14,7 +14,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tower::ServiceExt as _;
 
 use super::address::Peer;
@@ -47,10 +47,10 @@ pub fn raise_open_file_limit() -> Option<u64> {
     }
 }
 
-/// Takes connections until `shutdown` comes. `axum::serve` would do, had it a limit on how long a client may take to
-/// say what it wants.
+/// Takes connections until `shutdown` comes, those too that wait then: they are connected, as far as they know.
+/// `axum::serve` would do, had it a limit on how long a client may take to say what it wants.
 pub(super) async fn accept_until(
-    listener: &TcpListener,
+    listener: TcpListener,
     router: &Router,
     open: &GracefulShutdown,
     shutdown: impl Future<Output = ()>,
@@ -60,41 +60,56 @@ pub(super) async fn accept_until(
     tokio::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
-            // Also those that wait when it comes: they are connected, as far as they know.
-            biased;
             accepted = listener.accept() => accepted,
-            () = &mut shutdown => return,
+            () = &mut shutdown => break,
         };
-        let (stream, peer) = match accepted {
-            Ok((stream, address)) => (stream, Peer(address.ip())),
+        match accepted {
+            Ok((stream, address)) => serve(stream, Peer(address.ip()), &http, router, open),
             Err(error) => {
                 // Out of files, most likely: some close in a moment.
                 tracing::warn!(%error, "cannot take a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
             }
-        };
-        // An error means that the connection is gone already.
-        drop(stream.set_nodelay(true));
-        let service = router
-            .clone()
-            .map_request(move |mut request: Request<_>| {
-                request.extensions_mut().insert(peer);
-                request
-            })
-            .map_response(|mut response: Response| {
-                let nosniff = HeaderValue::from_static("nosniff");
-                response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-                response
-            });
-        let connection = open.watch(
-            http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
-                .into_owned(),
-        );
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection broke");
-            }
-        });
+        }
     }
+    // The runtime learns of who waits a little late; the kernel knows, and whoever is left when the listener is closed is
+    // cut. So none comes between the last one and the end but in the time of a system call.
+    let Ok(listener) = listener.into_std() else { return };
+    for _ in 0..WAITING_CONNECTIONS {
+        let Ok((stream, address)) = listener.accept() else { return };
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            serve(stream, Peer(address.ip()), &http, router, open);
+        }
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    peer: Peer,
+    http: &auto::Builder<TokioExecutor>,
+    router: &Router,
+    open: &GracefulShutdown,
+) {
+    // An error means that the connection is gone already.
+    drop(stream.set_nodelay(true));
+    let service = router
+        .clone()
+        .map_request(move |mut request: Request<_>| {
+            request.extensions_mut().insert(peer);
+            request
+        })
+        .map_response(|mut response: Response| {
+            let nosniff = HeaderValue::from_static("nosniff");
+            response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+            response
+        });
+    let connection = open.watch(
+        http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
+            .into_owned(),
+    );
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection broke");
+        }
+    });
 }

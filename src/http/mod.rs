@@ -154,9 +154,9 @@ pub async fn serve(
         stopping.store(true, Ordering::Relaxed);
         tokio::time::sleep(NOTICE).await;
     };
-    accept_until(&listener, &router, &open, notice).await;
+    accept_until(listener, &router, &open, notice).await;
     close.send_replace(true);
-    drop((listener, router));
+    drop(router);
     // Whoever has connected and not spoken yet would be sent away.
     tokio::time::sleep(FIRST_WORD_WITHIN).await;
     if tokio::time::timeout(FINISH_WITHIN, open.shutdown()).await.is_err() {

@@ -2,10 +2,7 @@
 
 use diesel_async::SimpleAsyncConnection as _;
 
-use sneaker_drop::{
-    ids::DropId,
-    stock::audit::{self, Watch},
-};
+use sneaker_drop::stock::audit::{self, Watch};
 
 use crate::harness::{drive, drive_still};
 
