@@ -38,6 +38,8 @@ const GONE: &[&str] = &[
     "the database system is",
     "server closed the connection",
     "crash of another server process",
+    // A PgBouncer between.
+    "server conn crashed",
     "No space left on device",
     "could not extend file",
     "could not write to file",

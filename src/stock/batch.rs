@@ -34,6 +34,8 @@ pub(super) struct Done {
     pub(super) answers: Vec<Answer<Refusal>>,
     /// Whether so many holds had to be closed that the operations are still to be done.
     pub(super) is_partial: bool,
+    /// Whether it made the version of `state`.
+    pub(super) changed: bool,
     /// The drop after it.
     pub(super) state: Arc<DropState>,
     /// When the next hold of the drop lapses.
@@ -112,6 +114,7 @@ async fn in_transaction(
         return Ok(Some(Done {
             answers,
             is_partial: looked.is_cut,
+            changed: false,
             state,
             next_deadline,
             expiry_delays: Vec::new(),
@@ -153,6 +156,7 @@ async fn in_transaction(
     Ok(Some(Done {
         answers: answers(&plan.verdicts, &holds, &state),
         is_partial: looked.is_cut,
+        changed: true,
         next_deadline: deadlines.into_iter().flatten().min(),
         expiry_delays,
         released: released.try_into().unwrap_or(u64::MAX),

@@ -101,12 +101,13 @@ impl Memory {
         &self,
         state: &Arc<DropState>,
         deadline: Option<Instant>,
+        changed: bool,
         granted: impl Iterator<Item = UserId>,
     ) {
         let mut content = self.lock();
         let before = content.seen.as_ref().map(|seen| seen.state.version);
-        // With a gap somebody else gave holds.
-        let is_next = before.is_some_and(|before| state.version == before || state.version == before + 1);
+        // A version that this batch did not make is somebody else's, who may have given holds.
+        let is_next = before.is_some_and(|before| state.version == before + i32::from(changed));
         content.holders = content.holders.take().filter(|_| is_next);
         if let Some(holders) = &mut content.holders {
             holders.extend(granted);

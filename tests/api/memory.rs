@@ -1,6 +1,7 @@
 //! No from memory, yes never.
 
 use crate::harness::{Buyer, TestApp, at_once, codes, drive, eventually};
+use serde_json::json;
 use sneaker_drop::ids::DropId;
 
 /// Asks until an answer cost no statement: what runs in the background is counted too.
@@ -80,6 +81,39 @@ async fn a_drop_withdrawn_through_another_server_is_not_sold_out_for_long() {
             codes(&app.reserve(&Buyer::unknown(), drop, Some("US 9"), None).await) == ["CANCELLED"]
         })
         .await;
+        second.stop().await;
+    })
+    .await;
+}
+
+/// A batch that changes nothing sees the version that another server made, and knows nothing of whom it gave holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_given_a_hold_by_another_server_is_not_told_from_memory() {
+    drive(async |app| {
+        let second = app.second().await;
+        let (gone, owner) = (app.buyer().await, app.buyer().await);
+        let drop = app.drop(&[("US 9", 1)]).await;
+        app.hold(&gone, drop, "US 9").await;
+        costs_nothing(app, &app.buyer().await, drop, "ALL_HELD").await;
+        // Taken back and given out again in one batch, which is one version.
+        app.age_holds(drop, 1).await;
+        let held = second.reserve(&owner, drop, Some("US 9"), Some("k")).await;
+        let hold = held["reservation"]["id"].as_str().unwrap();
+        let seen = async |code: &str| {
+            eventually(async || {
+                codes(&app.reserve(&app.buyer().await, drop, Some("US 9"), None).await) == [code]
+            })
+            .await;
+        };
+        eventually(async || {
+            seen("ALL_HELD").await;
+            app.app.feed.find(drop).is_some_and(|state| json!(state.version) == held["drop"]["stockVersion"])
+        })
+        .await;
+        assert_eq!(codes(&second.purchase(&owner, hold).await), [] as [&str; 0]);
+        seen("SOLD_OUT").await;
+        let retry = app.reserve(&owner, drop, Some("US 9"), Some("k")).await;
+        assert_eq!(retry["reservation"]["id"].as_str(), Some(hold), "{retry}");
         second.stop().await;
     })
     .await;

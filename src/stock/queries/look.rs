@@ -129,6 +129,9 @@ pub(in crate::stock) async fn look(
             Operation::CancelDrop => {}
         }
     }
+    // Each buyer's holds once, however often they ask.
+    named.users.sort_unstable();
+    named.users.dedup();
     type SizeRow = (Timestamp, i64, i32, String, i32, i32, i32, i32, i32);
     type KnownRow = (ReservationRow, String, Option<String>, bool);
     let (mut first, mut second) = (connection, connection);

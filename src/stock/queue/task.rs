@@ -157,7 +157,7 @@ impl Queue {
             Operation::Reserve { user, .. } if answer.refusal.is_none() => Some(user),
             _ => None,
         });
-        self.memory.remember(&done.state, self.deadline, granted);
+        self.memory.remember(&done.state, self.deadline, done.changed, granted);
         // Also when this run changed nothing: the one before it may have, and died before it could tell.
         self.all.feed.announce(done.state);
         for (job, answer) in jobs.into_iter().zip(done.answers) {
