@@ -111,16 +111,16 @@ impl<'a> Bench<'a> {
     }
 
     pub(super) fn cancel_drop(&mut self) {
-        if self.cancelled {
-            return;
+        if !self.cancelled {
+            self.release();
+            self.cancelled = true;
+            self.plan.cancels_drop = true;
         }
-        self.release();
-        self.cancelled = true;
-        self.plan.cancels_drop = true;
     }
 
+    /// Gives the holds of a drop back that is to be withdrawn.
     pub(super) fn release(&mut self) {
-        let active = |hold: &Hold<'_>| hold.status == ReservationStatus::Active;
+        let active = |hold: &Hold<'_>| hold.status == ReservationStatus::Active && !self.cancelled;
         let active: Vec<HoldId> =
             self.holds.iter().filter(|(_, hold)| active(hold)).map(|(id, _)| *id).collect();
         active.into_iter().for_each(|id| self.shut(id, ReservationStatus::Cancelled));

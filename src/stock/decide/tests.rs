@@ -242,6 +242,23 @@ fn model<'a>(look: &'a Look, operations: &[Operation]) -> (Vec<Option<Refusal>>,
     (refusals, model)
 }
 
+/// What is seen once the closings of `part` are committed.
+fn after_part(look: &Look, part: &Plan) -> Look {
+    let mut look = look.clone();
+    for Closing { hold_id, to } in &part.closings {
+        let known = look.known.iter_mut().map(|known| &mut known.reservation);
+        let reservation = known.into_iter().find(|hold| hold.id.hold_id == *hold_id).unwrap();
+        reservation.status = *to;
+        let stock = look.sizes.iter_mut().find(|stock| stock.size == reservation.size).unwrap();
+        stock.count.held -= 1;
+        match to {
+            ReservationStatus::Purchased => stock.count.sold += 1,
+            _ => stock.count.available += 1,
+        }
+    }
+    look
+}
+
 type Asked = (u8, u128, usize, usize, Shown);
 
 fn operation() -> impl Strategy<Value = Asked> {
@@ -310,23 +327,15 @@ proptest! {
         prop_assert_eq!(used.iter().collect::<HashSet<_>>().len(), used.len());
         prop_assert_eq!(plan.cancels_drop, model.cancelled && !cancelled);
 
-        // A part that comes before it closes the same for the same reasons, and nothing else.
+        // A part that comes before it closes the same, and after it the batch finds nothing more to close.
         let some = close_some(&look, &operations);
-        let withdraws = operations.iter().any(|operation| matches!(operation, Operation::CancelDrop));
-        let active = look.known.iter().filter(|known| known.reservation.status == ReservationStatus::Active);
-        let closes: BTreeMap<HoldId, ReservationStatus> = active
-            .filter_map(|Known { reservation, .. }| {
-                let to = match reservation.expires_at <= look.now {
-                    true => ReservationStatus::Expired,
-                    false if withdraws => ReservationStatus::Cancelled,
-                    false => return None,
-                };
-                Some((reservation.id.hold_id, to))
-            })
-            .collect();
-        let closed: BTreeMap<HoldId, ReservationStatus> = some.closings.iter().map(|it| (it.hold_id, it.to)).collect();
-        prop_assert_eq!((some.closings.len(), closed), (closes.len(), closes));
-        prop_assert_eq!((some.grants, some.cancels_drop, some.verdicts), (Vec::new(), false, Vec::new()));
+        let closings = |plan: &Plan| -> BTreeMap<HoldId, ReservationStatus> {
+            plan.closings.iter().map(|closing| (closing.hold_id, closing.to)).collect()
+        };
+        prop_assert_eq!((some.closings.len(), closings(&some)), (plan.closings.len(), closings(&plan)));
+        prop_assert_eq!((&some.grants, some.cancels_drop, &some.verdicts), (&Vec::new(), false, &Vec::new()));
+        let rest = decide(&after_part(&look, &some), &operations);
+        prop_assert_eq!((rest.closings, rest.grants, rest.verdicts), (Vec::new(), plan.grants, plan.verdicts));
 
         // Never more live reservations than pairs, never more of one buyer's new ones than allowed.
         for stock in &look.sizes {
@@ -338,4 +347,29 @@ proptest! {
         let due = look.known.iter().filter(lapsed).filter(|known| known.reservation.status == ReservationStatus::Active);
         prop_assert_eq!(expired, due.count());
     }
+}
+
+/// What one transaction closes is bounded, whatever is known, and what is bought is among it.
+#[test]
+fn a_part_is_bounded_and_begins_with_what_is_bought() {
+    let given: Vec<Given> = (0..2_500).map(|number| (number, 0, 0, 0, -1)).collect();
+    let known = |(number, given): (usize, &Given)| {
+        let one = look(std::slice::from_ref(given), [1, 1], 1, -10, None, false, false).known.remove(0);
+        let id = ReservationId { hold_id: hold(number), ..one.reservation.id };
+        let expires_at = if number < 2_400 { one.reservation.expires_at } else { at(1) };
+        let reservation =
+            Reservation { id, user_id: UserId(Uuid::from_u128(given.0)), expires_at, ..one.reservation };
+        Known { reservation, key: format!("key {number}"), admission_id: None }
+    };
+    let mut look = look(&[], [2_500, 1], 1, -10, None, false, false);
+    look.known = given.iter().enumerate().map(known).collect();
+    let buys = (2_400..2_500).map(|number| Operation::Purchase {
+        user: UserId(Uuid::from_u128(number as u128)),
+        hold_id: hold(number),
+    });
+    let operations: Vec<Operation> = std::iter::once(Operation::CancelDrop).chain(buys).collect();
+    let part = close_some(&look, &operations);
+    let count = |to| part.closings.iter().filter(|closing| closing.to == to).count();
+    assert_eq!(count(ReservationStatus::Purchased), 100);
+    assert_eq!(count(ReservationStatus::Expired), MOST_CLOSED - 100);
 }

@@ -16,12 +16,11 @@ use crate::{
     db::statement,
     drops::{Catalogue, CatalogueRow, CatalogueTypes, SizeStock, StockCount, catalogue_columns},
     ids::{DropId, HoldId},
-    stock::{decide::Known, operation::Operation},
+    stock::{
+        decide::{Known, MOST_CLOSED},
+        operation::Operation,
+    },
 };
-
-/// Holds that one transaction takes back because they are due, or because the drop is withdrawn. A few hundredths of a
-/// second's work: ten thousand would take longer than a statement may.
-const MOST_LISTED: i64 = 1_000;
 
 statement!(
     LockDrop -> (Integer, CatalogueTypes),
@@ -114,7 +113,7 @@ pub(in crate::stock) async fn look(
         users: Vec::new(),
         keys: Vec::new(),
         admissions: Vec::new(),
-        limit: MOST_LISTED,
+        limit: MOST_CLOSED.try_into().unwrap_or(i64::MAX),
     };
     for operation in operations {
         match operation {
@@ -146,7 +145,7 @@ pub(in crate::stock) async fn look(
     let mut known: HashMap<HoldId, Known> = HashMap::new();
     let mut listed = 0;
     for (row, key, admission_id, is_listed) in holds {
-        listed += i64::from(is_listed);
+        listed += usize::from(is_listed);
         let reservation = row.of_drop(id)?;
         known.insert(reservation.id.hold_id, Known { reservation, key, admission_id });
     }
@@ -162,6 +161,6 @@ pub(in crate::stock) async fn look(
         sizes: sizes.into_iter().map(size).collect(),
         next_pairs,
         known: known.into_values().collect(),
-        is_cut: listed == MOST_LISTED,
+        is_cut: listed == MOST_CLOSED,
     }))
 }
