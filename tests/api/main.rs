@@ -11,6 +11,7 @@ mod admission;
 mod attempts;
 mod audit;
 mod authorisation;
+mod batches;
 mod bus;
 mod drops;
 mod expiry;

@@ -33,6 +33,20 @@ struct Job {
     arrived: Instant,
 }
 
+impl Job {
+    /// Itself, if somebody waits for it who has not waited for too long.
+    fn if_in_time(self) -> Option<Self> {
+        if self.reply.is_closed() {
+            return None;
+        }
+        if self.arrived.elapsed() > LONGEST_WAIT {
+            drop(self.reply.send(Err(StockError::OVERLOADED)));
+            return None;
+        }
+        Some(self)
+    }
+}
+
 /// The queue of one drop, in its task.
 pub(super) struct Queue {
     all: Arc<Queues>,
@@ -82,11 +96,9 @@ impl Queue {
                 self.deadline = Some(self.deadline.map_or(known, |deadline| deadline.min(known)));
             }
             // Who hung up before the batch is not in it.
-            Message::Do { reply, .. } if reply.is_closed() => {}
-            Message::Do { reply, arrived, .. } if arrived.elapsed() > LONGEST_WAIT => {
-                drop(reply.send(Err(StockError::OVERLOADED)));
+            Message::Do { operation, reply, arrived } => {
+                jobs.extend(Job { operation, reply, arrived }.if_in_time());
             }
-            Message::Do { operation, reply, arrived } => jobs.push(Job { operation, reply, arrived }),
         }
     }
 
@@ -104,9 +116,13 @@ impl Queue {
     async fn do_together(&mut self, jobs: Vec<Job>) {
         let operations: Vec<Operation> = jobs.iter().map(|job| job.operation.clone()).collect();
         let arrived = jobs.iter().map(|job| job.arrived).min().unwrap_or_else(Instant::now);
+        let mut is_begun = false;
         let settled = loop {
-            match self.settle(&operations, arrived).await {
-                Ok(Some(done)) if done.is_partial => self.tell(done, Vec::new()),
+            match self.settle(&operations, arrived, is_begun).await {
+                Ok(Some(done)) if done.is_partial => {
+                    self.tell(done, Vec::new());
+                    is_begun = true;
+                }
                 settled => break settled,
             }
         };
@@ -126,7 +142,10 @@ impl Queue {
             Err(error @ (DbError::Unexpected(_) | DbError::Constraint(_))) if jobs.len() > 1 => {
                 tracing::error!(%error, drop_id = %self.drop_id, "a batch failed; its operations are run one by one");
                 for job in jobs {
-                    Box::pin(self.do_together(vec![job])).await;
+                    // Those before it may have taken long.
+                    if let Some(job) = job.if_in_time() {
+                        Box::pin(self.do_together(vec![job])).await;
+                    }
                 }
             }
             Err(error) => {
@@ -168,9 +187,14 @@ impl Queue {
 
     /// Runs the batch until its outcome is known, or for as long as its oldest operation can wait. A lost answer to
     /// COMMIT means unknown, not failed: the same batch again waits for the old backend's lock and then finds by
-    /// key and id what was done.
-    async fn settle(&self, operations: &[Operation], arrived: Instant) -> Result<Option<Done>, DbError> {
-        let mut unknown = false;
+    /// key and id what was done. A part of it may be done already, when it `is_begun`.
+    async fn settle(
+        &self,
+        operations: &[Operation],
+        arrived: Instant,
+        is_begun: bool,
+    ) -> Result<Option<Done>, DbError> {
+        let mut unknown = is_begun;
         loop {
             let error = match self.try_once(operations).await {
                 Ok(done) => return Ok(done),

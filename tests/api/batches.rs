@@ -1,0 +1,95 @@
+//! Batches in which PostgreSQL refuses something.
+
+use std::pin::pin;
+
+use futures_util::{future::join_all, poll};
+use sneaker_drop::{
+    ids::{DropId, UserId},
+    stock::{Reserve, StockError},
+};
+
+use crate::harness::{HeldLock, TestApp, drive_still};
+
+fn reserve(drop_id: DropId) -> Reserve {
+    Reserve { drop_id, size: None, idempotency_key: None, admission: None }
+}
+
+/// Runs `body`, in the language of PostgreSQL, before each row that is inserted into `table` when it is so.
+async fn before_insert(app: &TestApp, table: &str, when: &str, body: &str) {
+    app.sql(&format!(
+        "CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$"
+    ))
+    .await;
+    app.sql(&format!(
+        "CREATE TRIGGER planted BEFORE INSERT ON {table} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION planted()"
+    ))
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_breaks_its_batch_fails_alone() {
+    drive_still(async |app| {
+        let (drop, stock) = (app.drop(&[("ONE", 9)]).await, &app.app.stock);
+        let (poison, gone) = (UserId::new(), UserId::new());
+        let when = format!("NEW.user_id = '{poison}'");
+        before_insert(app, "reservations", &when, "PERFORM pg_advisory_xact_lock(1); RAISE 'poison'").await;
+        let mut brake = HeldLock::take(app, app.drop(&[("ONE", 1)]).await).await;
+        brake.run("SELECT pg_advisory_xact_lock(1)").await;
+
+        // The first one is at the lock while the others come together.
+        let lock = HeldLock::take(app, drop).await;
+        let service = stock.clone();
+        let first = tokio::spawn(async move { service.reserve(UserId::new(), reserve(drop)).await });
+        app.wait_for_lock_waiters(1).await;
+        let mut poisoned = pin!(stock.reserve(poison, reserve(drop)));
+        assert!(poll!(&mut poisoned).is_pending());
+        let mut hung_up = Box::pin(stock.reserve(gone, reserve(drop)));
+        assert!(poll!(&mut hung_up).is_pending());
+        let others: Vec<_> = (0..5).map(|_| Box::pin(stock.reserve(UserId::new(), reserve(drop)))).collect();
+        let mut others = pin!(join_all(others));
+        assert!(poll!(&mut others).is_pending());
+        lock.release().await;
+        assert!(first.await.unwrap().unwrap().refusal.is_none());
+
+        // Their batch is in the middle of its transaction when one of them hangs up.
+        app.wait_for_lock_waiters(1).await;
+        std::mem::drop(hung_up);
+        brake.release().await;
+        let answer = poisoned.await;
+        assert!(
+            matches!(&answer, Err(StockError::Unexpected(text)) if text.contains("poison")),
+            "{answer:?}"
+        );
+        assert!(others.await.into_iter().all(|answer| answer.unwrap().refusal.is_none()));
+        assert_eq!(app.counts(drop).await, [3, 6, 0]);
+        let theirs =
+            format!("SELECT count(*) AS count FROM reservations WHERE user_id IN ('{gone}', '{poison}')");
+        assert_eq!(app.count(&theirs).await, 0, "who hung up is not served for nothing");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_whose_second_part_meets_a_lock_is_not_said_to_be_undone() {
+    drive_still(async |app| {
+        let drop = app.held_drop(2_500).await;
+        app.sql("CREATE SEQUENCE parts").await;
+        let (when, busy) = ("NEW.released[1] > 0", "canceling statement due to lock timeout");
+        before_insert(
+            app,
+            "stock_events",
+            when,
+            &format!("IF nextval('parts') = 2 THEN RAISE '{busy}'; END IF"),
+        )
+        .await;
+        let answer = app.app.stock.cancel_drop(drop).await.unwrap();
+        assert_eq!(answer.state.count().available, 2_500);
+        assert!(answer.state.catalogue.cancelled_at.is_some());
+        assert_eq!(
+            app.count("SELECT last_value AS count FROM parts").await,
+            4,
+            "three parts, one of them twice"
+        );
+    })
+    .await;
+}
