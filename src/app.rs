@@ -114,6 +114,21 @@ impl App {
         }
     }
 
+    /// Warns of what would make this server worse than it could be on its database.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn look_at_settings(&self) -> Result<(), DbError> {
+        if let Some(locale) = self.db.run(async |connection| db::foreign_language(connection).await).await? {
+            tracing::warn!(
+                lc_messages = locale,
+                "PostgreSQL does not speak English: it being busy or out of disk is answered as INTERNAL. \
+                 ALTER ROLE .. SET lc_messages = 'C' mends that"
+            );
+        }
+        Ok(())
+    }
+
     /// Tells the servers on the same database what was done here, for a program that ends and never
     /// [starts](Self::start) anything. They find it by themselves when they cannot be told.
     pub async fn tell_servers(&self) {

@@ -105,6 +105,7 @@ async fn make_ready(
     }
     let app = database::app(config, &reached.settings)?;
     app.check_ready().await?;
+    app.look_at_settings().await?;
     app.accounts.look_for_ended().await?;
     let background = app.start();
     if arguments.demo {

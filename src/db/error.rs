@@ -1,8 +1,13 @@
 //! What an error of PostgreSQL means for a request.
 
 use deadpool::managed::{PoolError as Deadpool, TimeoutType};
-use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error};
-use diesel_async::pooled_connection::PoolError;
+use diesel::{
+    result::{DatabaseErrorInformation, DatabaseErrorKind, Error},
+    sql_types::Text,
+};
+use diesel_async::{RunQueryDsl as _, pooled_connection::PoolError};
+
+use super::{Connection, statement};
 
 /// Something went wrong between here and PostgreSQL.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +35,7 @@ impl DbError {
 }
 
 /// diesel keeps the SQLSTATE to itself, so these are told by the text, which PostgreSQL writes in the language
-/// of `lc_messages`; in another one than English they count as `Unexpected`.
+/// of `lc_messages`; in another one than English they count as `Unexpected`: see [`foreign_language`].
 const BUSY: &[&str] =
     &["due to lock timeout", "due to statement timeout", "too many clients", "remaining connection slots"];
 const GONE: &[&str] = &[
@@ -45,6 +50,24 @@ const GONE: &[&str] = &[
     "could not write to file",
     "PANIC",
 ];
+
+statement!(ReadLanguage -> Text, "SELECT current_setting('lc_messages')", {});
+
+/// The locale of PostgreSQL's messages, where that is not English.
+///
+/// # Errors
+/// The database.
+pub async fn foreign_language(connection: &mut Connection) -> Result<Option<String>, DbError> {
+    let locale: String = ReadLanguage {}.get_result(connection).await?;
+    Ok((!is_english(&locale)).then_some(locale))
+}
+
+/// An empty one is that of the server's environment, which nobody here can see.
+fn is_english(locale: &str) -> bool {
+    let locale = locale.to_ascii_lowercase();
+    let language = locale.split(['_', '.', '@']).next().unwrap_or_default();
+    matches!(language, "" | "c" | "posix" | "en" | "english")
+}
 
 impl From<Error> for DbError {
     fn from(error: Error) -> Self {
@@ -87,6 +110,21 @@ impl From<Deadpool<PoolError>> for DbError {
                 }
             }
             other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_english;
+
+    #[test]
+    fn a_locale_names_its_language() {
+        for english in ["", "C", "C.UTF-8", "POSIX", "en_GB.utf8", "en_US", "English_United States.1252"] {
+            assert!(is_english(english), "{english}");
+        }
+        for other in ["de_DE.UTF-8", "fr_CA", "ca_ES@valencia", "German_Germany.1252", "ja", "eng"] {
+            assert!(!is_english(other), "{other}");
         }
     }
 }

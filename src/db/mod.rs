@@ -26,7 +26,7 @@ use diesel_async::{
 use secrecy::ExposeSecret as _;
 
 pub use connect::{ConnectError, Connector};
-pub use error::DbError;
+pub use error::{DbError, foreign_language};
 pub use migrations::{MigrationError, migrate, pending_migrations};
 pub(crate) use statement::{pieces, statement};
 pub(crate) use transaction::Transaction;

@@ -76,13 +76,17 @@ impl Transaction {
         self.0 = None;
     }
 
-    /// Undoes everything.
-    pub(crate) async fn roll_back(mut self) {
-        match self.say("ROLLBACK").await {
-            Ok(()) => self.0 = None,
-            Err(error) => {
-                tracing::debug!(%error, "a transaction could not be rolled back; its connection is closed")
+    /// Undoes everything because of `error`, and returns what that means now: where PostgreSQL does not answer any more,
+    /// the connection had ended, and nobody knows what was done.
+    pub(crate) async fn roll_back(mut self, error: DbError) -> DbError {
+        match (self.say("ROLLBACK").await, error) {
+            (Ok(()), error) => {
+                self.0 = None;
+                error
             }
+            // In a language in which [`DbError`] does not know it.
+            (Err(_), DbError::Unexpected(text)) => DbError::Unavailable(text),
+            (Err(_), error) => error,
         }
     }
 

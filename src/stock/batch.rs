@@ -61,10 +61,7 @@ pub(super) async fn run(
             transaction.end();
             Ok(done)
         }
-        Err(error) => {
-            transaction.roll_back().await;
-            Err(error)
-        }
+        Err(error) => Err(transaction.roll_back(error).await),
     }
 }
 

@@ -93,3 +93,23 @@ async fn a_cancellation_whose_second_part_meets_a_lock_is_not_said_to_be_undone(
     })
     .await;
 }
+
+/// What its last words mean nobody has to know.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ends_in_another_language_is_an_unknown_outcome_too() {
+    drive_still(async |app| {
+        let network = app.network().await;
+        network.translate();
+        let server = app.still_second_behind(&network).await;
+        let drop = app.drop(&[("ONE", 5)]).await;
+        app.sql("CREATE SEQUENCE tries").await;
+        let end = "IF nextval('tries') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF";
+        before_insert(app, "reservations", "true", end).await;
+        let answer = server.app.stock.reserve(UserId::new(), reserve(drop)).await.unwrap();
+        assert!(answer.refusal.is_none());
+        assert_eq!(app.count("SELECT last_value AS count FROM tries").await, 2);
+        assert_eq!(app.counts(drop).await, [4, 1, 0]);
+        server.stop().await;
+    })
+    .await;
+}

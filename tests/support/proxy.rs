@@ -19,6 +19,10 @@ use tokio::{
 /// A simple query, as the driver sends it (PostgreSQL, "Message Formats").
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
 
+/// How PostgreSQL says that it ends a session, and as many bytes in another language.
+const LAST_WORDS: &[u8] = b"terminating connection";
+const DERNIERS_MOTS: &[u8] = "arrêt de la connexion".as_bytes();
+
 /// What happens to bytes on their way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Weather {
@@ -41,6 +45,8 @@ struct Orders {
     lose_commit: AtomicBool,
     /// After so many more bytes from the server its connection is cut; 0: never.
     cut_after: AtomicUsize,
+    /// PostgreSQL's last words are put into another language.
+    translate: AtomicBool,
     turns: AtomicUsize,
     lost_commits: AtomicUsize,
 }
@@ -118,6 +124,12 @@ impl Proxy {
         self.orders.cut_after.store(bytes, Ordering::Relaxed);
     }
 
+    #[allow(dead_code, reason = "one of the two test programs does")]
+    /// From now on sessions end in words that are not English.
+    pub fn translate(&self) {
+        self.orders.translate.store(true, Ordering::Relaxed);
+    }
+
     #[allow(dead_code, reason = "one of the two test programs counts")]
     /// Times that a server spoke after PostgreSQL had: with one connection, the round trips.
     pub fn turns(&self) -> usize {
@@ -183,6 +195,9 @@ impl Way {
                     return;
                 }
                 *postgres_spoke.lock().unwrap() = true;
+                if self.orders.translate.load(Ordering::Relaxed) {
+                    translate(&mut buffer[..count]);
+                }
                 if self.arrive(Weather::Fair).await && to_client.write_all(&buffer[..count]).await.is_err() {
                     return;
                 }
@@ -205,5 +220,13 @@ impl Way {
             _ => {}
         }
         true
+    }
+}
+
+/// Puts what it finds into as many bytes.
+fn translate(bytes: &mut [u8]) {
+    let found = bytes.windows(LAST_WORDS.len()).position(|window| window == LAST_WORDS);
+    if let Some(words) = found.and_then(|start| bytes.get_mut(start..start + LAST_WORDS.len())) {
+        words.copy_from_slice(DERNIERS_MOTS);
     }
 }
