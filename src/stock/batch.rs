@@ -5,7 +5,7 @@
 //! them returned, or nothing is committed.
 //!
 //! Two round trips, whatever the batch's size: BEGIN, the lock and the looks; what is written, and COMMIT. One more where
-//! pairs that were held before are given out again.
+//! pairs are given out again that came back before.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,7 +13,6 @@ use chrono::TimeDelta;
 use diesel_async::AsyncPgConnection;
 use futures_util::future::try_join_all;
 use tokio::{task::unconstrained, try_join};
-use uuid::Uuid;
 
 use super::{
     Reservation, ReservationStatus,
@@ -119,7 +118,7 @@ async fn in_transaction(
         }));
     }
 
-    let new_holds = Numbers::find(connection, drop_id, &look, &plan, &looked.next_pairs).await?;
+    let new_holds = Numbers::find(connection, drop_id, &look, &plan, &looked.next_pairs, &holds).await?;
     let new_holds = new_holds.give_to(&plan.grants)?;
     let change = queries::change(connection, drop_id, looked.transaction, &look, &plan, &new_holds);
     let settled = transaction.commit_after(change).await?;
@@ -176,35 +175,40 @@ fn made(new: &NewHold<'_>, id: ReservationId, look: &Look, expires_at: Timestamp
     }
 }
 
-/// Pair numbers for grants, by size: those never used first, then freed ones. Each list is taken from its end.
+/// Pair numbers for grants, by size: those never used first, then those that this batch gives back, then those given back
+/// before. Each list is taken from its end.
 struct Numbers(HashMap<String, Vec<i32>>);
 
 impl Numbers {
-    /// Asks the database only where a size has too few that were never used.
+    /// Asks the database only where a size has too few of the first two kinds.
     async fn find(
         connection: &AsyncPgConnection,
         drop_id: DropId,
         look: &Look,
         plan: &Plan,
         next_pairs: &HashMap<String, i32>,
+        holds: &HashMap<HoldId, Reservation>,
     ) -> Result<Self, DbError> {
         let mut wanted: HashMap<&str, i32> = HashMap::new();
         for grant in &plan.grants {
             *wanted.entry(&grant.size).or_default() += 1;
         }
-        let given_back: Vec<Uuid> =
-            plan.closings.iter().filter(|it| !it.to.is_live()).map(|it| it.hold_id.0).collect();
+        let given_back = plan.closings.iter().filter(|closing| !closing.to.is_live());
+        let given_back: Vec<&Reservation> =
+            given_back.filter_map(|closing| holds.get(&closing.hold_id)).collect();
         let given_back = &given_back;
         let sizes = look.sizes.iter().filter_map(|size| Some((size, *wanted.get(size.size.as_str())?)));
         let found = try_join_all(sizes.map(async |(SizeStock { size, count }, wanted)| {
             let next = next_pairs.get(size).copied().unwrap_or(count.total + 1);
             let fresh = wanted.min(count.total - next + 1);
             let mut numbers: Vec<i32> = (next..next + fresh).collect();
-            if fresh < wanted {
-                let missing = wanted - fresh;
-                let freed =
-                    queries::list_freed_pairs(connection, drop_id, size, next, missing, given_back.clone());
-                numbers.extend(freed.await?);
+            let mut own: Vec<i32> =
+                given_back.iter().filter(|hold| hold.size == *size).map(|hold| hold.pair_number).collect();
+            own.sort_unstable();
+            numbers.extend(own);
+            let missing = wanted - i32::try_from(numbers.len()).unwrap_or(i32::MAX);
+            if missing > 0 {
+                numbers.extend(queries::list_freed_pairs(connection, drop_id, size, next, missing).await?);
             }
             numbers.reverse();
             Ok::<_, DbError>((size.clone(), numbers))

@@ -11,11 +11,12 @@ async fn a_batch_of_any_size_takes_two_round_trips() {
         let server = app.still_second_behind(&network).await;
         let stock = &server.app.stock;
         let drop = app.drop(&[("US 9", 200), ("US 10", 200)]).await;
-        let reserve = async |size: &str| {
+        let reserve_of = async |drop, size: &str| {
             let (user, size) = (UserId::new(), Some(size.to_owned()));
             let request = Reserve { drop_id: drop, size, idempotency_key: None, admission: None };
             (user, stock.reserve(user, request).await.unwrap().reservation.unwrap().id)
         };
+        let reserve = async |size: &str| reserve_of(drop, size).await;
         // What each statement costs the first time: one for the names of types, one to prepare it.
         let (first, second) = (reserve("US 9").await, reserve("US 9").await);
         stock.purchase(first.0, first.1).await.unwrap();
@@ -38,6 +39,23 @@ async fn a_batch_of_any_size_takes_two_round_trips() {
         assert!(purchases.into_iter().all(|answer| answer.unwrap().refusal.is_none()));
         assert!(cancels.into_iter().all(|answer| answer.unwrap().refusal.is_none()));
         assert_eq!(network.turns() - before, 2, "purchases, cancels and reserves together");
+
+        // Of this drop every pair was held before.
+        let drop = app.drop(&[("US 9", 1)]).await;
+        let held = reserve_of(drop, "US 9").await;
+        // Before the next batch it is read who has holds, for nothing is left.
+        stock.cancel_reservation(UserId::new(), held.1).await.unwrap();
+        let before = network.turns();
+        let (given_back, taken) =
+            tokio::join!(stock.cancel_reservation(held.0, held.1), reserve_of(drop, "US 9"));
+        assert!(given_back.unwrap().refusal.is_none());
+        assert_eq!(network.turns() - before, 2, "a pair that is given back and held anew");
+        assert_eq!(app.counts(drop).await, [0, 1, 0]);
+
+        stock.cancel_reservation(taken.0, taken.1).await.unwrap();
+        let before = network.turns();
+        reserve_of(drop, "US 9").await;
+        assert!(network.turns() - before > 2, "one that was given back before has to be found");
         server.stop().await;
     })
     .await;

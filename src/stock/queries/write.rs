@@ -21,25 +21,20 @@ statement!(
     "SELECT pair_number FROM pairs WHERE drop_id = $1 AND size = $2 AND pair_number < $3
      EXCEPT
      SELECT pair_number FROM reservations
-     WHERE drop_id = $1 AND size = $2 AND status IN ('active', 'purchased') AND id <> ALL($5)
+     WHERE drop_id = $1 AND size = $2 AND status IN ('active', 'purchased')
      ORDER BY pair_number LIMIT $4",
-    {
-        drop_id: SqlUuid => Uuid, size: Text => String, below: Integer => i32, limit: BigInt => i64,
-        given_back: Array<SqlUuid> => Vec<Uuid>,
-    }
+    { drop_id: SqlUuid => Uuid, size: Text => String, below: Integer => i32, limit: BigInt => i64 }
 );
 
-/// Numbers below `below` that were used and are free, or will be once `given_back` are closed; the lowest first.
+/// Numbers below `below` that were used and are free; the lowest first.
 pub(in crate::stock) async fn list_freed_pairs(
     mut connection: &AsyncPgConnection,
     drop_id: DropId,
     size: &str,
     below: i32,
     limit: i32,
-    given_back: Vec<Uuid>,
 ) -> Result<Vec<i32>> {
-    let list =
-        ListFreedPairs { drop_id: drop_id.0, size: size.to_owned(), below, limit: limit.into(), given_back };
+    let list = ListFreedPairs { drop_id: drop_id.0, size: size.to_owned(), below, limit: limit.into() };
     Ok(list.load(&mut connection).await?)
 }
 
