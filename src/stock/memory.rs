@@ -12,7 +12,7 @@ use std::{
 
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{
@@ -29,10 +29,14 @@ use crate::{
 
 /// Every pair of a size being held changes any moment: a look that is older says nothing.
 const HELD_FOR: Duration = Duration::from_millis(50);
-/// People whose holds are known by name; with more, everybody is asked about in the database.
-const MOST_HOLDERS: usize = 200_000;
+/// Reservations of a drop whose buyers are known by name; with more, everybody is asked about in the database.
+const MOST_RESERVATIONS: usize = 200_000;
 /// Who has had a hold is read at most so often: another server's changes make it unknown again.
 const BETWEEN_READS: Duration = Duration::from_secs(1);
+/// The drop's batches wait for it that long and no longer.
+const READ_WITHIN: Duration = Duration::from_millis(300);
+/// And for this part of the time at the most.
+const READS_TAKE_AT_MOST: u32 = 20;
 
 /// What is remembered of one drop. Made and gone with its queue.
 #[derive(Default)]
@@ -43,7 +47,10 @@ struct Content {
     seen: Option<Seen>,
     /// Everyone who has or had a hold, or more. `None`: not known.
     holders: Option<HashSet<UserId>>,
-    read: Option<Instant>,
+    /// Not to be read before, if it was read.
+    next_read: Option<Instant>,
+    /// More than are kept, and there will not be fewer.
+    has_too_many: bool,
 }
 
 /// What a batch saw.
@@ -123,7 +130,9 @@ impl Memory {
 
     /// Nobody knows what was done.
     pub(super) fn forget(&self) {
-        *self.lock() = Content::default();
+        let mut content = self.lock();
+        content.seen = None;
+        content.holders = None;
     }
 
     /// Learns who has had a hold, where a size has nothing left and it is not known. No batch may run meanwhile.
@@ -131,12 +140,17 @@ impl Memory {
         if !self.lacks_holders() {
             return Ok(());
         }
-        let limit = i64::try_from(MOST_HOLDERS).unwrap_or(i64::MAX);
-        let list = ListHolders { drop_id: drop_id.0, limit };
-        let found: Vec<UserId> = db.run(async |connection| Ok(list.load(connection).await?)).await?;
+        let began = Instant::now();
+        let limit = i64::try_from(MOST_RESERVATIONS + 1).unwrap_or(i64::MAX);
+        let list = ListBuyers { drop_id: drop_id.0, limit };
+        let read = db.run(async |connection| Ok(list.load::<UserId>(connection).await?));
+        let found = timeout(READ_WITHIN, read).await;
         let mut content = self.lock();
-        content.read = Some(Instant::now());
-        content.holders = (found.len() < MOST_HOLDERS).then(|| found.into_iter().collect());
+        content.next_read = Some(Instant::now() + BETWEEN_READS.max(began.elapsed() * READS_TAKE_AT_MOST));
+        let found =
+            found.map_err(|_| DbError::Overloaded("too many buyers to read in time".to_owned()))??;
+        content.has_too_many = found.len() > MOST_RESERVATIONS;
+        content.holders = (!content.has_too_many).then(|| found.into_iter().collect());
         Ok(())
     }
 
@@ -144,8 +158,9 @@ impl Memory {
         let content = self.lock();
         let has_none_left = |seen: &Seen| seen.state.sizes.iter().any(|size| size.count.available == 0);
         content.holders.is_none()
+            && !content.has_too_many
             && content.seen.as_ref().is_some_and(has_none_left)
-            && content.read.is_none_or(|read| read.elapsed() > BETWEEN_READS)
+            && content.next_read.is_none_or(|next_read| next_read <= Instant::now())
     }
 
     fn lock(&self) -> MutexGuard<'_, Content> {
@@ -154,7 +169,62 @@ impl Memory {
 }
 
 statement!(
-    ListHolders -> SqlUuid,
-    "SELECT DISTINCT user_id FROM reservations WHERE drop_id = $1 LIMIT $2",
+    /// One for each reservation.
+    ListBuyers -> SqlUuid,
+    "SELECT user_id FROM reservations WHERE drop_id = $1 LIMIT $2",
     { drop_id: SqlUuid => Uuid, limit: BigInt => i64 }
 );
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+
+    use super::*;
+    use crate::{
+        config::DatabaseConfig,
+        drops::{Catalogue, Money, SizeStock, StockCount},
+        telemetry::Metrics,
+    };
+
+    /// A drop of one pair, which is held.
+    fn all_held() -> Arc<DropState> {
+        let now = Utc::now();
+        Arc::new(DropState {
+            id: DropId::new(),
+            catalogue: Catalogue {
+                name: "Runner".to_owned(),
+                description: None,
+                image_url: None,
+                price: Money { amount: 1, currency: "USD".to_owned() },
+                starts_at: now,
+                ends_at: None,
+                hold_seconds: 60,
+                purchase_limit: 1,
+                admission_required: false,
+                cancelled_at: None,
+                created_at: now,
+            },
+            sizes: vec![SizeStock {
+                size: "US 9".to_owned(),
+                count: StockCount { total: 1, available: 0, held: 1, sold: 0 },
+            }],
+            version: 2,
+            read: ClockReading::arrived_now(now),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_not_asked_for_with_each_batch() {
+        let nowhere = "postgres://127.0.0.1:1/none";
+        let nowhere = DatabaseConfig { url: Some(nowhere.into()), direct_url: None, pool_size: 1 };
+        let db = Database::new(&nowhere, &Metrics::default()).unwrap();
+        let (memory, state) = (Memory::default(), all_held());
+        memory.remember(&state, None, true, std::iter::empty());
+        assert!(memory.learn(&db, state.id).await.is_err());
+        for _ in 0..10 {
+            memory.forget();
+            memory.remember(&state, None, true, std::iter::empty());
+            assert!(memory.learn(&db, state.id).await.is_ok(), "asked again");
+        }
+    }
+}
