@@ -20,10 +20,11 @@ use deadpool::{
     managed::{QueueMode, Timeouts},
 };
 use diesel_async::{
-    AsyncPgConnection,
+    AsyncPgConnection, SimpleAsyncConnection as _,
     pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool as pool},
 };
 use secrecy::ExposeSecret as _;
+use tokio::{runtime::Handle, time::timeout};
 
 pub use connect::{ConnectError, Connector};
 pub use error::{DbError, foreign_language};
@@ -117,14 +118,14 @@ impl Database {
         &self,
         statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
-        let mut connection = self.connection().await?;
-        match tokio::time::timeout(ANSWER_WITHIN, statements(&mut connection)).await {
-            Ok(done) => done,
-            Err(_) => {
-                Self::discard(connection);
-                Err(DbError::Unavailable("no answer in time".to_owned()))
-            }
-        }
+        let mut lent = Lent(Some(self.connection().await?));
+        let Some(connection) = &mut lent.0 else { unreachable!("it was lent just now") };
+        let done = timeout(ANSWER_WITHIN, statements(connection)).await;
+        let connection = lent.0.take();
+        done.unwrap_or_else(|_| {
+            connection.into_iter().for_each(Self::discard);
+            Err(DbError::Unavailable("no answer in time".to_owned()))
+        })
     }
 
     /// Takes a connection whose state nobody knows out of the pool and closes it.
@@ -149,5 +150,22 @@ impl Database {
         gauge("open", status.size);
         gauge("idle", status.available);
         gauge("waited_for", status.waiting);
+    }
+}
+
+/// A connection with statements under way. Whoever asked for them may hang up; the connection goes back once PostgreSQL
+/// has ended them, or the next to have it would wait for that.
+struct Lent(Option<Connection>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.0.take() else { return };
+        let Ok(runtime) = Handle::try_current() else { return Database::discard(connection) };
+        runtime.spawn(async move {
+            let all_before = connection.batch_execute("");
+            if !matches!(timeout(ANSWER_WITHIN, all_before).await, Ok(Ok(()))) {
+                Database::discard(connection);
+            }
+        });
     }
 }

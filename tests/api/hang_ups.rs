@@ -1,10 +1,12 @@
 //! Clients that hang up in the middle.
 
-use futures_util::future::join_all;
+use diesel_async::RunQueryDsl as _;
+use futures_util::{future::join_all, poll};
 use serde_json::json;
+use sneaker_drop::db::{Database, DbError};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use crate::harness::{HeldLock, codes, drive, global};
+use crate::harness::{HeldLock, codes, drive, drive_still, eventually, global};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_hang_ups_leave_nothing_behind() {
@@ -45,6 +47,35 @@ async fn two_hundred_hang_ups_leave_nothing_behind() {
         // Every slot of the pool can be had at once.
         let slots = join_all((0..8).map(|_| app.app.db.connection())).await;
         assert!(slots.iter().all(Result::is_ok));
+    })
+    .await;
+}
+
+async fn count_purchases(db: &Database) -> Result<usize, DbError> {
+    let count = diesel::sql_query("SELECT FROM purchases");
+    db.run(async |connection| Ok(count.execute(connection).await?)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_the_statement_of_a_reader_who_hung_up() {
+    drive_still(async |app| {
+        let db = &app.app.db;
+        let mut lock = HeldLock::take(app, app.drop(&[("ONE", 1)]).await).await;
+        lock.run("LOCK TABLE purchases").await;
+        let mut reader = Box::pin(count_purchases(db));
+        let waiting = "SELECT count(*) AS count FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        eventually(async || poll!(&mut reader).is_pending() && app.count(waiting).await == 1).await;
+        std::mem::drop(reader);
+        let next = diesel::sql_query("SELECT");
+        db.run(async |connection| Ok(next.execute(connection).await?)).await.unwrap();
+        assert_eq!(app.count(waiting).await, 1, "it was not behind the one that waits");
+        lock.release().await;
+        // It is not closed for it either: hanging up costs the server nothing.
+        let idle = "SELECT count(*) AS count FROM pg_stat_activity
+                    WHERE datname = current_database() AND application_name = 'sneaker-drop' AND state = 'idle'";
+        app.wait_for_count(idle, 2).await;
+        assert_eq!(count_purchases(db).await.unwrap(), 0);
     })
     .await;
 }
