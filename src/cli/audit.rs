@@ -15,10 +15,12 @@ use super::{Failure, database::with_database, signals::Interrupted};
 use crate::{
     config::Config,
     db::Connector,
-    stock::audit::{self, Finding, Seen, Totals, Watch},
+    stock::audit::{self, Finding, OpenTransaction, Seen, Totals, Watch},
 };
 
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+/// Seconds after which an open transaction is told of. Ours end after three.
+const OLD: i64 = 10;
 
 /// Looks once, or each second until the law is broken.
 pub(super) async fn audit(config: &Config, json: bool, watch: bool) -> Result<ExitCode, Failure> {
@@ -73,19 +75,22 @@ async fn watch_law(connector: &Connector, json: bool) -> Result<ExitCode, Failur
                 format!("{}\n", json!({ "time": time.to_string(), "error": error.to_string() }))
             }
             Err(error) => format!("{time}  cannot be asked: {error}\n"),
-            Ok(Seen { findings, totals, drops }) if json => {
+            Ok(Seen { findings, totals, drops, oldest_transaction }) if json => {
                 let line = json!({ "time": time.to_string(), "ok": findings.is_empty(), "totals": totals,
-                                   "drops": drops, "milliseconds": took, "findings": findings });
+                                   "drops": drops, "milliseconds": took, "findings": findings,
+                                   "oldest_transaction": oldest_transaction });
                 format!("{line}\n")
             }
-            Ok(Seen { findings, totals: Totals { drops: open, available, held, sold }, drops }) => {
+            Ok(Seen { findings, totals, drops, oldest_transaction }) => {
+                let Totals { drops: open, available, held, sold } = totals;
                 let (law, words) = match findings.is_empty() {
                     true => ("holds", String::new()),
                     false => ("is broken", in_words(findings)),
                 };
+                let hindrance = oldest_transaction.as_ref().and_then(hindrance).unwrap_or_default();
                 format!(
                     "{time}  the stock law {law}  {open} drops open: {available} available, {held} held, {sold} sold  \
-                     (looked at {drops}, {took} ms)\n{words}"
+                     (looked at {drops}, {took} ms){hindrance}\n{words}"
                 )
             }
         };
@@ -100,6 +105,12 @@ async fn watch_law(connector: &Connector, json: bool) -> Result<ExitCode, Failur
     }
 }
 
+/// A transaction so old that it makes a hot drop slower.
+fn hindrance(OpenTransaction { pid, application, seconds }: &OpenTransaction) -> Option<String> {
+    let told = || format!("  slowed down by a transaction {seconds} s old: {application:?}, pid {pid}");
+    (*seconds >= OLD).then(told)
+}
+
 async fn look(
     connector: &Connector,
     connection: &mut Option<AsyncPgConnection>,
@@ -110,4 +121,16 @@ async fn look(
         None => connection.insert(connector.connect().await?),
     };
     Ok(watch.look(open).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_is_told_of_when_it_is_old() {
+        let told = |seconds| hindrance(&OpenTransaction { pid: 7, application: "psql".to_owned(), seconds });
+        assert_eq!(told(9), None);
+        assert_eq!(told(10).as_deref(), Some("  slowed down by a transaction 10 s old: \"psql\", pid 7"));
+    }
 }

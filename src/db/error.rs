@@ -45,6 +45,8 @@ const GONE: &[&str] = &[
     "crash of another server process",
     // A PgBouncer between.
     "server conn crashed",
+    "server login has been failing",
+    "query_wait_timeout",
     "No space left on device",
     "could not extend file",
     "could not write to file",
@@ -116,7 +118,38 @@ impl From<Deadpool<PoolError>> for DbError {
 
 #[cfg(test)]
 mod tests {
-    use super::is_english;
+    use diesel::result::{DatabaseErrorKind, Error};
+
+    use super::{DbError, is_english};
+
+    /// As PostgreSQL 15 and PgBouncer 1.18 say it.
+    #[test]
+    fn an_error_is_told_by_its_text() {
+        let meaning = |text: &str| {
+            DbError::from(Error::DatabaseError(DatabaseErrorKind::Unknown, Box::new(text.to_owned())))
+        };
+        for busy in [
+            "canceling statement due to lock timeout",
+            "canceling statement due to statement timeout",
+            "sorry, too many clients already",
+            "remaining connection slots are reserved for non-replication superuser connections",
+        ] {
+            assert!(matches!(meaning(busy), DbError::Overloaded(_)), "{busy}");
+        }
+        for gone in [
+            "terminating connection due to administrator command",
+            "the database system is starting up",
+            "the database system is in recovery mode",
+            "could not extend file \"base/5/16385\": No space left on device",
+            "server conn crashed?",
+            "server login has been failing, try again later (server_login_retry)",
+            "query_wait_timeout",
+        ] {
+            assert!(matches!(meaning(gone), DbError::Unavailable(_)), "{gone}");
+        }
+        let ours = meaning("syntax error at or near \"SELCT\"");
+        assert!(matches!(ours, DbError::Unexpected(_)), "{ours}");
+    }
 
     #[test]
     fn a_locale_names_its_language() {

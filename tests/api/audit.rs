@@ -102,6 +102,26 @@ async fn a_watch_looks_at_everything_and_then_at_what_moves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watch_names_the_transaction_that_keeps_old_rows() {
+    drive_still(async |app| {
+        let (mut watch, mut connection) = (Watch::default(), app.connection().await);
+        let mut forgotten = app.connection().await;
+        let mut seen = async || watch.look(&mut connection).await.unwrap().oldest_transaction;
+        // Between its statements it keeps nothing.
+        forgotten.batch_execute("SET application_name = 'report'; BEGIN; SELECT FROM drops").await.unwrap();
+        assert_eq!(seen().await, None);
+        forgotten
+            .batch_execute("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM drops")
+            .await
+            .unwrap();
+        assert_eq!(seen().await.unwrap().application, "report");
+        forgotten.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(seen().await, None);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_schema_itself_refuses_to_oversell() {
     drive(async |app| {
         let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 1)]).await);

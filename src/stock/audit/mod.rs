@@ -12,7 +12,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use watch::{Seen, Watch};
+pub use watch::{OpenTransaction, Seen, Watch};
 
 use crate::{db::DbError, ids::DropId};
 

@@ -6,8 +6,8 @@ use std::{
 };
 
 use diesel::{
-    QueryableByName,
-    sql_types::{Text, Uuid as SqlUuid},
+    OptionalExtension as _, QueryableByName,
+    sql_types::{BigInt, Integer, Text, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use serde::Serialize;
@@ -38,6 +38,22 @@ pub struct Seen {
     pub totals: Totals,
     /// How many drops were looked at.
     pub drops: usize,
+    /// The oldest transaction of somebody else that keeps old versions of rows: batches have to pass by them.
+    pub oldest_transaction: Option<OpenTransaction>,
+}
+
+/// A transaction that is open, as far as the role may see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, QueryableByName)]
+pub struct OpenTransaction {
+    /// Of which process of PostgreSQL.
+    #[diesel(sql_type = Integer)]
+    pub pid: i32,
+    /// What the client calls itself.
+    #[diesel(sql_type = Text)]
+    pub application: String,
+    /// For how long.
+    #[diesel(sql_type = BigInt)]
+    pub seconds: i64,
 }
 
 #[derive(QueryableByName)]
@@ -51,6 +67,15 @@ struct Stand {
 const STANDS: &str = "SELECT d.id, concat_ws(' ', d.stock_version, d.cancelled_at, string_agg(
                                  concat_ws('/', s.size, s.total, s.available, s.held, s.sold), ' ' ORDER BY s.size)) AS stand
                       FROM drops AS d LEFT JOIN drop_sizes AS s ON s.drop_id = d.id GROUP BY d.id";
+
+/// What has a snapshot or has written something keeps rows; what vacuum does, does not.
+const OLDEST_TRANSACTION: &str = "
+    SELECT pid, coalesce(application_name, '') AS application,
+           extract(epoch FROM clock_timestamp() - xact_start)::bigint AS seconds
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+      AND xact_start IS NOT NULL AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+    ORDER BY xact_start LIMIT 1";
 
 impl Watch {
     /// Looks at what has moved since the last look, on one snapshot.
@@ -74,7 +99,9 @@ impl Watch {
                     false => (find(connection, Some(&moved)).await?, moved.len()),
                 };
                 let totals = totals(connection).await?;
-                Ok::<_, DbError>((Seen { findings, totals, drops }, stands))
+                let oldest_transaction =
+                    diesel::sql_query(OLDEST_TRANSACTION).get_result(connection).await.optional()?;
+                Ok::<_, DbError>((Seen { findings, totals, drops, oldest_transaction }, stands))
             })
             .await?;
         self.stands = stands;
