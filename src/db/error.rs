@@ -67,7 +67,7 @@ pub async fn foreign_language(connection: &mut Connection) -> Result<Option<Stri
 /// An empty one is that of the server's environment, which nobody here can see.
 fn is_english(locale: &str) -> bool {
     let locale = locale.to_ascii_lowercase();
-    let language = locale.split(['_', '.', '@']).next().unwrap_or_default();
+    let language = locale.split(['_', '-', '.', '@']).next().unwrap_or_default();
     matches!(language, "" | "c" | "posix" | "en" | "english")
 }
 
@@ -153,7 +153,9 @@ mod tests {
 
     #[test]
     fn a_locale_names_its_language() {
-        for english in ["", "C", "C.UTF-8", "POSIX", "en_GB.utf8", "en_US", "English_United States.1252"] {
+        for english in
+            ["", "C", "C.UTF-8", "POSIX", "en_GB.utf8", "en_US", "en-US", "English_United States.1252"]
+        {
             assert!(is_english(english), "{english}");
         }
         for other in ["de_DE.UTF-8", "fr_CA", "ca_ES@valencia", "German_Germany.1252", "ja", "eng"] {

@@ -120,12 +120,18 @@ impl Database {
     ) -> Result<T, DbError> {
         let mut lent = Lent(Some(self.connection().await?));
         let Some(connection) = &mut lent.0 else { unreachable!("it was lent just now") };
-        let done = timeout(ANSWER_WITHIN, statements(connection)).await;
-        let connection = lent.0.take();
-        done.unwrap_or_else(|_| {
-            connection.into_iter().for_each(Self::discard);
-            Err(DbError::Unavailable("no answer in time".to_owned()))
-        })
+        match timeout(ANSWER_WITHIN, statements(connection)).await {
+            Ok(Ok(done)) => {
+                lent.0 = None;
+                Ok(done)
+            }
+            // Others that were sent with the one that failed may be under way.
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                lent.0.take().into_iter().for_each(Self::discard);
+                Err(DbError::Unavailable("no answer in time".to_owned()))
+            }
+        }
     }
 
     /// Takes a connection whose state nobody knows out of the pool and closes it.

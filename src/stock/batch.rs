@@ -31,7 +31,7 @@ use crate::{
 pub(super) struct Done {
     /// One for each operation, in its order; none yet when it [is partial](Self::is_partial).
     pub(super) answers: Vec<Answer<Refusal>>,
-    /// Whether so many holds had to be closed that the operations are still to be done.
+    /// Whether so many holds had to be closed that the operations, or most of them, are still to be done.
     pub(super) is_partial: bool,
     /// Whether it made the version of `state`.
     pub(super) changed: bool,

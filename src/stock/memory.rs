@@ -33,7 +33,8 @@ const HELD_FOR: Duration = Duration::from_millis(50);
 const MOST_RESERVATIONS: usize = 200_000;
 /// Who has had a hold is read at most so often: another server's changes make it unknown again.
 const BETWEEN_READS: Duration = Duration::from_secs(1);
-/// The drop's batches wait for it that long and no longer.
+/// The drop's batches wait for it that long and no longer. (PostgreSQL may go on until its own limit; the connection is
+/// not had by anybody until then.)
 const READ_WITHIN: Duration = Duration::from_millis(300);
 /// And for this part of the time at the most.
 const READS_TAKE_AT_MOST: u32 = 20;

@@ -94,6 +94,30 @@ async fn a_cancellation_whose_second_part_meets_a_lock_is_not_said_to_be_undone(
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purchase_does_not_wait_until_all_that_lapsed_is_back() {
+    drive_still(async |app| {
+        let stock = &app.app.stock;
+        let drop = app.drop(&[("ONE", 2_501)]).await;
+        let (buyer, hold) = app.holds(drop, 2_501).await[0];
+        app.age_holds(drop, 1).await;
+        let last = format!("created_at = now(), expires_at = now() + interval '1 h' WHERE id = '{}'", hold.hold_id);
+        app.sql(&format!("UPDATE reservations SET {last}")).await;
+        let lock = HeldLock::take(app, drop).await;
+        stock.look_for_deadlines().await.unwrap();
+        app.wait_for_lock_waiters(1).await;
+        let mut bought = pin!(stock.purchase(buyer, hold));
+        assert!(poll!(&mut bought).is_pending());
+        lock.release().await;
+        assert!(bought.await.unwrap().refusal.is_none());
+        assert_eq!(app.counts(drop).await, [2_500, 0, 1]);
+        let later = "SELECT count(*) AS count FROM stock_events AS lapse, stock_events AS purchase
+                     WHERE purchase.purchased[1] > 0 AND lapse.expired[1] > 0 AND lapse.version > purchase.version";
+        assert_eq!(app.count(later).await, 1, "one part after it");
+    })
+    .await;
+}
+
 /// What its last words mean nobody has to know.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_ends_in_another_language_is_an_unknown_outcome_too() {

@@ -2,10 +2,7 @@
 //! does not occur; the drop then grows to thousands of holds within a minute, and a plan that compares each buyer with
 //! each of them sells a twentieth of what a right one does.
 
-use sneaker_drop::{
-    ids::{DropId, ReservationId, UserId},
-    stock::Reserve,
-};
+use sneaker_drop::ids::{DropId, ReservationId, UserId};
 
 use crate::harness::{TestApp, at_once, drive_still};
 
@@ -42,15 +39,7 @@ async fn a_batch_reads_few_rows_of_a_drop_that_nobody_analysed() {
 /// A drop with this many holds.
 async fn fill(app: &TestApp, holds: i32) -> (DropId, Vec<(UserId, ReservationId)>) {
     let drop = app.drop(&[("ONE", 2 * HOLDS)]).await;
-    let held = apart(app, async |server| {
-        let reserve = async |user| {
-            let request = Reserve { drop_id: drop, size: None, idempotency_key: None, admission: None };
-            let answer = server.app.stock.reserve(user, request).await.unwrap();
-            (user, answer.reservation.unwrap().id)
-        };
-        at_once((0..holds).map(|_| reserve(UserId::new()))).await
-    });
-    (drop, held.await)
+    (drop, apart(app, async |server| server.holds(drop, holds).await).await)
 }
 
 /// Does something on a server of its own, whose connections have told what they read when this returns.
@@ -83,14 +72,9 @@ async fn reads_few_rows(app: &TestApp) {
         let stock = &server.app.stock;
         let purchases = at_once(bought.into_iter().map(|(user, id)| stock.purchase(user, id)));
         let cancels = at_once(cancelled.into_iter().map(|(user, id)| stock.cancel_reservation(user, id)));
-        let reserves = at_once((0..30).map(|_| {
-            let request = Reserve { drop_id: drop, size: None, idempotency_key: None, admission: None };
-            stock.reserve(UserId::new(), request)
-        }));
-        let (purchases, cancels, reserves) = tokio::join!(purchases, cancels, reserves);
+        let (purchases, cancels, _) = tokio::join!(purchases, cancels, server.holds(drop, 30));
         assert!(purchases.iter().all(|answer| answer.as_ref().unwrap().refusal.is_none()));
         assert!(cancels.iter().all(|answer| answer.as_ref().unwrap().refusal.is_none()));
-        assert!(reserves.iter().all(|answer| answer.as_ref().unwrap().refusal.is_none()));
     })
     .await;
     let read = rows_read(app).await - before;
@@ -108,8 +92,7 @@ async fn a_batch_reads_few_rows_of_a_table_that_was_empty_when_it_was_planned() 
         let before = rows_read(app).await;
         apart(app, async |server| {
             for _ in 0..BUYERS {
-                let request = Reserve { drop_id: drop, size: None, idempotency_key: None, admission: None };
-                assert!(server.app.stock.reserve(UserId::new(), request).await.unwrap().refusal.is_none());
+                server.holds(drop, 1).await;
             }
         })
         .await;

@@ -118,7 +118,8 @@ pub(super) fn close_some(look: &Look, operations: &[Operation]) -> Plan {
         bench.release();
     }
     let mut closings = bench.plan.closings;
-    closings.sort_by_key(|closing| closing.to != ReservationStatus::Purchased);
-    closings.truncate(MOST_CLOSED);
+    let is_bought = |closing: &Closing| closing.to == ReservationStatus::Purchased;
+    closings.sort_by_key(|closing| !is_bought(closing));
+    closings.truncate(MOST_CLOSED.max(closings.iter().filter(|closing| is_bought(closing)).count()));
     Plan { closings, ..Plan::default() }
 }

@@ -14,7 +14,7 @@ use crate::{
     stock::{
         batch::{self, Done},
         memory::Memory,
-        operation::{Operation, StockError},
+        operation::{Answer, Operation, Refusal, StockError},
     },
 };
 
@@ -30,7 +30,10 @@ const WATCHDOG: Duration = Duration::from_millis(3_500);
 struct Job {
     operation: Operation,
     reply: Reply,
-    arrived: Instant,
+    /// When it came, or when a part of its batch was done.
+    waits_since: Instant,
+    /// Whether it may be done, in a part of its batch: then it must not be called undone.
+    is_begun: bool,
 }
 
 impl Job {
@@ -39,11 +42,22 @@ impl Job {
         if self.reply.is_closed() {
             return None;
         }
-        if self.arrived.elapsed() > LONGEST_WAIT {
-            drop(self.reply.send(Err(StockError::OVERLOADED)));
+        if self.waits_since.elapsed() > LONGEST_WAIT {
+            self.answer(Err(StockError::OVERLOADED));
             return None;
         }
         Some(self)
+    }
+
+    fn answer(self, answer: Result<Answer<Refusal>, StockError>) {
+        let answer = match answer {
+            Err(StockError::Overloaded { .. } | StockError::Unexpected(_)) if self.is_begun => {
+                Err(StockError::Unavailable)
+            }
+            answer => answer,
+        };
+        // The client may have gone; the hold stands, and its retry finds it.
+        drop(self.reply.send(answer));
     }
 }
 
@@ -68,14 +82,17 @@ impl Queue {
     }
 
     pub(super) async fn work(mut self) {
+        // What a batch in parts has left to do is done with what came meanwhile.
+        let mut jobs = Vec::new();
         loop {
-            let wake = self.deadline.unwrap_or_else(|| Instant::now() + self.all.idle);
-            let first = tokio::select! {
-                message = self.messages.recv() => message,
-                () = tokio::time::sleep_until(wake) => None,
-            };
-            let mut jobs = Vec::new();
-            first.into_iter().for_each(|message| self.take(message, &mut jobs));
+            if jobs.is_empty() {
+                let wake = self.deadline.unwrap_or_else(|| Instant::now() + self.all.idle);
+                let first = tokio::select! {
+                    message = self.messages.recv() => message,
+                    () = tokio::time::sleep_until(wake) => None,
+                };
+                first.into_iter().for_each(|message| self.take(message, &mut jobs));
+            }
             while jobs.len() < self.all.largest_batch
                 && let Ok(message) = self.messages.try_recv()
             {
@@ -83,7 +100,7 @@ impl Queue {
             }
             let due = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
             if !jobs.is_empty() || due {
-                self.do_together(jobs).await;
+                jobs = self.do_together(jobs).await;
             } else if self.deadline.is_none() && self.close_if_empty() {
                 return;
             }
@@ -97,7 +114,8 @@ impl Queue {
             }
             // Who hung up before the batch is not in it.
             Message::Do { operation, reply, arrived } => {
-                jobs.extend(Job { operation, reply, arrived }.if_in_time());
+                let job = Job { operation, reply, waits_since: arrived, is_begun: false };
+                jobs.extend(job.if_in_time());
             }
         }
     }
@@ -113,20 +131,18 @@ impl Queue {
         empty
     }
 
-    async fn do_together(&mut self, jobs: Vec<Job>) {
-        let operations: Vec<Operation> = jobs.iter().map(|job| job.operation.clone()).collect();
-        let arrived = jobs.iter().map(|job| job.arrived).min().unwrap_or_else(Instant::now);
-        let mut is_begun = false;
-        let settled = loop {
-            match self.settle(&operations, arrived, is_begun).await {
-                Ok(Some(done)) if done.is_partial => {
-                    self.tell(done, Vec::new());
-                    is_begun = true;
+    /// Runs one transaction, and returns what is left to do when it was only a part.
+    async fn do_together(&mut self, mut jobs: Vec<Job>) -> Vec<Job> {
+        match self.settle(&jobs).await {
+            Ok(Some(done)) if done.is_partial => {
+                self.tell(done, Vec::new());
+                for job in &mut jobs {
+                    job.waits_since = Instant::now();
+                    // A part gives nothing out.
+                    job.is_begun |= !matches!(job.operation, Operation::Reserve { .. });
                 }
-                settled => break settled,
+                return jobs;
             }
-        };
-        match settled {
             Ok(Some(done)) => {
                 self.tell(done, jobs);
                 // Before the next batch, and after its answers: nobody waits for it.
@@ -143,8 +159,9 @@ impl Queue {
                 tracing::error!(%error, drop_id = %self.drop_id, "a batch failed; its operations are run one by one");
                 for job in jobs {
                     // Those before it may have taken long.
-                    if let Some(job) = job.if_in_time() {
-                        Box::pin(self.do_together(vec![job])).await;
+                    let mut left: Vec<Job> = job.if_in_time().into_iter().collect();
+                    while !left.is_empty() {
+                        left = Box::pin(self.do_together(left)).await;
                     }
                 }
             }
@@ -161,6 +178,7 @@ impl Queue {
                 answer_all(jobs, &error.into());
             }
         }
+        Vec::new()
     }
 
     fn tell(&mut self, done: Done, jobs: Vec<Job>) {
@@ -180,31 +198,31 @@ impl Queue {
         // Also when this run changed nothing: the one before it may have, and died before it could tell.
         self.all.feed.announce(done.state);
         for (job, answer) in jobs.into_iter().zip(done.answers) {
-            // The client may have gone; the hold stands, and its retry finds it.
-            drop(job.reply.send(Ok(answer)));
+            job.answer(Ok(answer));
         }
     }
 
     /// Runs the batch until its outcome is known, or for as long as its oldest operation can wait. A lost answer to
     /// COMMIT means unknown, not failed: the same batch again waits for the old backend's lock and then finds by
-    /// key and id what was done. A part of it may be done already, when it `is_begun`.
-    async fn settle(
-        &self,
-        operations: &[Operation],
-        arrived: Instant,
-        is_begun: bool,
-    ) -> Result<Option<Done>, DbError> {
-        let mut unknown = is_begun;
+    /// key and id what was done. One that is begun is not given up for a lock either.
+    async fn settle(&self, jobs: &[Job]) -> Result<Option<Done>, DbError> {
+        let operations: Vec<Operation> = jobs.iter().map(|job| job.operation.clone()).collect();
+        let oldest = jobs.iter().map(|job| job.waits_since).min().unwrap_or_else(Instant::now);
+        let is_begun = jobs.iter().any(|job| job.is_begun);
+        let mut is_unknown = false;
         loop {
-            let error = match self.try_once(operations).await {
+            let error = match self.try_once(&operations).await {
                 Ok(done) => return Ok(done),
-                // Nothing was done, and nothing before it may have been.
-                Err(error) if !unknown && !matches!(error, DbError::Unavailable(_)) => return Err(error),
                 Err(error) => error,
             };
-            unknown = true;
-            if arrived.elapsed() > RETRY_FOR {
-                return Err(DbError::Unavailable(format!("the outcome is unknown: {error}")));
+            is_unknown |= matches!(error, DbError::Unavailable(_));
+            let can_wait = is_unknown || (is_begun && matches!(error, DbError::Overloaded(_)));
+            match oldest.elapsed() > RETRY_FOR {
+                true if is_unknown => {
+                    return Err(DbError::Unavailable(format!("the outcome is unknown: {error}")));
+                }
+                false if can_wait => {}
+                _ => return Err(error),
             }
             self.all.metrics.stock_retries.inc();
             tokio::time::sleep(BETWEEN_TRIES).await;
@@ -225,7 +243,7 @@ impl Queue {
 
 fn answer_all(jobs: Vec<Job>, error: &StockError) {
     for job in jobs {
-        drop(job.reply.send(Err(error.clone())));
+        job.answer(Err(error.clone()));
     }
 }
 
