@@ -114,7 +114,10 @@ async fn a_watch_names_the_transaction_that_keeps_old_rows() {
             .batch_execute("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM drops")
             .await
             .unwrap();
-        assert_eq!(seen().await.unwrap().application, "report");
+        let report = seen().await.unwrap();
+        assert_eq!(report.application, "report");
+        app.drop(&[("ONE", 1)]).await;
+        assert!(seen().await.unwrap().behind > report.behind);
         forgotten.batch_execute("COMMIT").await.unwrap();
         assert_eq!(seen().await, None);
     })

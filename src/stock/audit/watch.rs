@@ -54,6 +54,9 @@ pub struct OpenTransaction {
     /// For how long.
     #[diesel(sql_type = BigInt)]
     pub seconds: i64,
+    /// How many transactions have begun to write since, in all databases of the cluster: what they replaced is still there.
+    #[diesel(sql_type = BigInt)]
+    pub behind: i64,
 }
 
 #[derive(QueryableByName)]
@@ -68,14 +71,16 @@ const STANDS: &str = "SELECT d.id, concat_ws(' ', d.stock_version, d.cancelled_a
                                  concat_ws('/', s.size, s.total, s.available, s.held, s.sold), ' ' ORDER BY s.size)) AS stand
                       FROM drops AS d LEFT JOIN drop_sizes AS s ON s.drop_id = d.id GROUP BY d.id";
 
-/// What has a snapshot or has written something keeps rows; what vacuum does, does not.
+/// What has a snapshot or has written something keeps rows from then on; a VACUUM does not.
 const OLDEST_TRANSACTION: &str = "
     SELECT pid, coalesce(application_name, '') AS application,
-           extract(epoch FROM clock_timestamp() - xact_start)::bigint AS seconds
+           extract(epoch FROM clock_timestamp() - xact_start)::bigint AS seconds,
+           greatest(age(backend_xmin), age(backend_xid))::bigint AS behind
     FROM pg_stat_activity
     WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
       AND xact_start IS NOT NULL AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
-    ORDER BY xact_start LIMIT 1";
+      AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum)
+    ORDER BY behind DESC LIMIT 1";
 
 impl Watch {
     /// Looks at what has moved since the last look, on one snapshot.
