@@ -157,7 +157,11 @@ impl Shop {
                     self.log.cut.fetch_add(1, Ordering::Relaxed);
                 }
                 if began.elapsed() >= TRY_WITHIN {
-                    self.log.wrong.lock().unwrap().push(format!("{query}: no answer within {TRY_WITHIN:?}: {error:?}"));
+                    self.log
+                        .wrong
+                        .lock()
+                        .unwrap()
+                        .push(format!("{query}: no answer within {TRY_WITHIN:?}: {error:?}"));
                 }
                 return None;
             }
