@@ -122,7 +122,7 @@ impl App {
         if let Some(locale) = self.db.run(async |connection| db::foreign_language(connection).await).await? {
             tracing::warn!(
                 lc_messages = locale,
-                "PostgreSQL does not speak English: it being busy, stopping or out of disk is answered as INTERNAL_SERVER_ERROR. \
+                "PostgreSQL does not speak English: it being busy or out of disk is answered as INTERNAL_SERVER_ERROR. \
                  ALTER ROLE .. SET lc_messages = 'C' mends that"
             );
         }

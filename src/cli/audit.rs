@@ -19,7 +19,7 @@ use crate::{
 };
 
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
-/// An open transaction is told of that keeps so many others' old rows: a hot drop is a quarter slower by then
+/// An open transaction is told of that keeps so many others' old rows: a hot drop is noticeably slower by then
 /// (`docs/scaling.md`).
 const FAR_BEHIND: i64 = 5_000;
 

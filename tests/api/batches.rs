@@ -17,11 +17,12 @@ fn reserve(drop_id: DropId) -> Reserve {
 /// Runs `body`, in the language of PostgreSQL, before each row that is inserted into `table` when it is so.
 async fn before_insert(app: &TestApp, table: &str, when: &str, body: &str) {
     app.sql(&format!(
-        "CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$"
+        "CREATE FUNCTION planted_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$"
     ))
     .await;
     app.sql(&format!(
-        "CREATE TRIGGER planted BEFORE INSERT ON {table} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION planted()"
+        "CREATE TRIGGER planted BEFORE INSERT ON {table} FOR EACH ROW WHEN ({when})
+         EXECUTE FUNCTION planted_{table}()"
     ))
     .await;
 }
@@ -106,14 +107,45 @@ async fn a_purchase_does_not_wait_until_all_that_lapsed_is_back() {
         let lock = HeldLock::take(app, drop).await;
         stock.look_for_deadlines().await.unwrap();
         app.wait_for_lock_waiters(1).await;
+        // Behind more than a batch has room for.
+        let reserves: Vec<_> = (0..200).map(|_| Box::pin(stock.reserve(UserId::new(), reserve(drop)))).collect();
+        let mut reserves = pin!(join_all(reserves));
+        assert!(poll!(&mut reserves).is_pending());
         let mut bought = pin!(stock.purchase(buyer, hold));
         assert!(poll!(&mut bought).is_pending());
         lock.release().await;
-        assert!(bought.await.unwrap().refusal.is_none());
-        assert_eq!(app.counts(drop).await, [2_500, 0, 1]);
+        let (bought, reserves) = tokio::join!(bought, reserves);
+        assert!(bought.unwrap().refusal.is_none());
+        assert!(reserves.into_iter().all(|answer| answer.unwrap().refusal.is_none()));
+        assert_eq!(app.counts(drop).await, [2_300, 200, 1]);
         let later = "SELECT count(*) AS count FROM stock_events AS lapse, stock_events AS purchase
                      WHERE purchase.purchased[1] > 0 AND lapse.expired[1] > 0 AND lapse.version > purchase.version";
         assert_eq!(app.count(later).await, 1, "one part after it");
+    })
+    .await;
+}
+
+/// An answer to COMMIT is lost, and before the batch is run again so many holds lapse that this becomes its first part.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reserve_of_unknown_outcome_is_not_said_to_be_undone_after_a_part() {
+    drive_still(async |app| {
+        let network = app.network().await;
+        let server = app.still_second_behind(&network).await;
+        let drop = app.drop(&[("ONE", 1_200)]).await;
+        app.holds(drop, 1_100).await;
+        let buyer = UserId::new();
+        let age = "UPDATE reservations SET created_at = now() - interval '2 h', expires_at = now() - interval '1 h'";
+        before_insert(app, "reservations", &format!("NEW.user_id = '{buyer}'"), age).await;
+        app.sql("CREATE SEQUENCE parts").await;
+        let busy = "IF nextval('parts') = 2 THEN RAISE 'canceling statement due to lock timeout'; END IF";
+        before_insert(app, "stock_events", "NEW.expired[1] > 0", busy).await;
+        network.lose_next_commit();
+        let answer = server.app.stock.reserve(buyer, reserve(drop)).await.unwrap();
+        assert!(answer.refusal.is_none());
+        assert_eq!(network.lost_commits(), 1);
+        assert_eq!(app.count("SELECT last_value AS count FROM parts").await, 3, "two parts, one of them twice");
+        assert_eq!(app.counts(drop).await, [1_199, 1, 0]);
+        server.stop().await;
     })
     .await;
 }

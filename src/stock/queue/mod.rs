@@ -26,7 +26,7 @@ use super::{
 use crate::{db::Database, drops::Drops, feed::Feed, ids::DropId, telemetry::Metrics};
 use task::Queue;
 
-/// Operations that may wait for one drop; more are told to come back.
+/// Operations that may wait for one drop; more are told to come back. As many again may wait with a batch in parts.
 const LONGEST_QUEUE: usize = 8_192;
 /// Nobody waits for an answer longer than this, whatever happens below.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
@@ -103,8 +103,8 @@ impl Queues {
         }
         match timeout(ANSWER_WITHIN, answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(StockError::Unexpected("the drop's queue went away".to_owned())),
-            Err(_) => Err(StockError::Unavailable),
+            // Its task failed, or takes too long.
+            Ok(Err(_)) | Err(_) => Err(StockError::Unavailable),
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Message, Queues, Reply};
+use super::{LONGEST_QUEUE, Message, Queues, Reply};
 use crate::{
     db::DbError,
     ids::DropId,
@@ -20,7 +20,7 @@ use crate::{
 
 /// An operation that has waited this long is told to come back instead of being begun.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3);
-/// For this long after its arrival an operation whose outcome is unknown is tried again.
+/// For this long an operation whose outcome is unknown is tried again, from its arrival or the last part of its batch.
 const RETRY_FOR: Duration = Duration::from_secs(3);
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 /// A transaction that PostgreSQL's own limits did not end by then has a hung or vanished server under it.
@@ -30,15 +30,23 @@ const WATCHDOG: Duration = Duration::from_millis(3_500);
 struct Job {
     operation: Operation,
     reply: Reply,
-    /// When it came, or when a part of its batch was done.
+    /// When it came, or when it was begun.
     waits_since: Instant,
-    /// Whether it may be done, in a part of its batch: then it must not be called undone.
+    /// Whether it may be done, in a part of its batch or in a try whose outcome is unknown: then it must not be called
+    /// undone, and is not left half done either.
     is_begun: bool,
 }
 
 impl Job {
-    /// Itself, if somebody waits for it who has not waited for too long.
+    fn reserves(&self) -> bool {
+        matches!(self.operation, Operation::Reserve { .. })
+    }
+
+    /// Itself, if it is begun, or somebody waits for it who has not waited for too long.
     fn if_in_time(self) -> Option<Self> {
+        if self.is_begun {
+            return Some(self);
+        }
         if self.reply.is_closed() {
             return None;
         }
@@ -82,8 +90,9 @@ impl Queue {
     }
 
     pub(super) async fn work(mut self) {
-        // What a batch in parts has left to do is done with what came meanwhile.
-        let mut jobs = Vec::new();
+        // What a batch in parts has left to do, and what came meanwhile.
+        let mut jobs: Vec<Job> = Vec::new();
+        let mut is_in_parts = false;
         loop {
             if jobs.is_empty() {
                 let wake = self.deadline.unwrap_or_else(|| Instant::now() + self.all.idle);
@@ -93,14 +102,23 @@ impl Queue {
                 };
                 first.into_iter().for_each(|message| self.take(message, &mut jobs));
             }
-            while jobs.len() < self.all.largest_batch
+            // A part gives nothing out, so nobody who buys may have to wait behind those who reserve.
+            let room = if is_in_parts { LONGEST_QUEUE } else { self.all.largest_batch };
+            while jobs.len() < room
                 && let Ok(message) = self.messages.try_recv()
             {
                 self.take(message, &mut jobs);
             }
+            if is_in_parts {
+                jobs.sort_by_key(Job::reserves);
+            }
+            let later = jobs.split_off(jobs.len().min(self.all.largest_batch));
             let due = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
             if !jobs.is_empty() || due {
-                jobs = self.do_together(jobs).await;
+                let left = self.do_together(jobs).await;
+                is_in_parts = left.is_some();
+                let left = left.into_iter().flatten();
+                jobs = left.chain(later).filter_map(Job::if_in_time).collect();
             } else if self.deadline.is_none() && self.close_if_empty() {
                 return;
             }
@@ -131,17 +149,18 @@ impl Queue {
         empty
     }
 
-    /// Runs one transaction, and returns what is left to do when it was only a part.
-    async fn do_together(&mut self, mut jobs: Vec<Job>) -> Vec<Job> {
-        match self.settle(&jobs).await {
+    /// Runs one transaction, and returns the jobs again when it was only a part.
+    async fn do_together(&mut self, mut jobs: Vec<Job>) -> Option<Vec<Job>> {
+        match self.settle(&mut jobs).await {
             Ok(Some(done)) if done.is_partial => {
                 self.tell(done, Vec::new());
                 for job in &mut jobs {
-                    job.waits_since = Instant::now();
-                    // A part gives nothing out.
-                    job.is_begun |= !matches!(job.operation, Operation::Reserve { .. });
+                    job.is_begun |= !job.reserves();
+                    if job.is_begun {
+                        job.waits_since = Instant::now();
+                    }
                 }
-                return jobs;
+                return Some(jobs);
             }
             Ok(Some(done)) => {
                 self.tell(done, jobs);
@@ -159,9 +178,9 @@ impl Queue {
                 tracing::error!(%error, drop_id = %self.drop_id, "a batch failed; its operations are run one by one");
                 for job in jobs {
                     // Those before it may have taken long.
-                    let mut left: Vec<Job> = job.if_in_time().into_iter().collect();
-                    while !left.is_empty() {
-                        left = Box::pin(self.do_together(left)).await;
+                    let mut left = job.if_in_time().map(|job| vec![job]);
+                    while let Some(jobs) = left {
+                        left = Box::pin(self.do_together(jobs)).await;
                     }
                 }
             }
@@ -178,7 +197,7 @@ impl Queue {
                 answer_all(jobs, &error.into());
             }
         }
-        Vec::new()
+        None
     }
 
     fn tell(&mut self, done: Done, jobs: Vec<Job>) {
@@ -204,18 +223,22 @@ impl Queue {
 
     /// Runs the batch until its outcome is known, or for as long as its oldest operation can wait. A lost answer to
     /// COMMIT means unknown, not failed: the same batch again waits for the old backend's lock and then finds by
-    /// key and id what was done. One that is begun is not given up for a lock either.
-    async fn settle(&self, jobs: &[Job]) -> Result<Option<Done>, DbError> {
+    /// key and id what was done. What is begun is not given up for a lock either.
+    async fn settle(&self, jobs: &mut [Job]) -> Result<Option<Done>, DbError> {
         let operations: Vec<Operation> = jobs.iter().map(|job| job.operation.clone()).collect();
-        let oldest = jobs.iter().map(|job| job.waits_since).min().unwrap_or_else(Instant::now);
         let is_begun = jobs.iter().any(|job| job.is_begun);
+        let waiting = jobs.iter().filter(|job| job.is_begun == is_begun).map(|job| job.waits_since);
+        let oldest = waiting.min().unwrap_or_else(Instant::now);
         let mut is_unknown = false;
         loop {
             let error = match self.try_once(&operations).await {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            is_unknown |= matches!(error, DbError::Unavailable(_));
+            if matches!(error, DbError::Unavailable(_)) {
+                is_unknown = true;
+                jobs.iter_mut().for_each(|job| job.is_begun = true);
+            }
             let can_wait = is_unknown || (is_begun && matches!(error, DbError::Overloaded(_)));
             match oldest.elapsed() > RETRY_FOR {
                 true if is_unknown => {
