@@ -122,6 +122,9 @@ pub async fn freeze(postgres: &Postgres, scale: &Scale, seed: u64, report: &mut 
     );
 }
 
+/// At least.
+const FULL_FOR: Duration = Duration::from_millis(4_500);
+
 /// The disk of PostgreSQL is full for a while. It gets one of its own, of memory, which takes the right to mount.
 pub async fn full_disk(scale: &Scale, seed: u64, report: &mut Report) {
     let rounds = scale.storms.min(5);
@@ -142,8 +145,12 @@ pub async fn full_disk(scale: &Scale, seed: u64, report: &mut Report) {
         tokio::time::sleep(Duration::from_millis(400)).await;
         let before = stage.shop.log.indefinite();
         fill(&dir.join("ballast"));
-        // Longer than a batch is tried again, or no buyer would notice.
-        tokio::time::sleep(Duration::from_millis(4_500)).await;
+        // Longer than a batch is tried again, and until a buyer notices: PostgreSQL writes for a while where it has room.
+        let began = Instant::now();
+        let is_noticed = || stage.shop.log.indefinite() > before;
+        while began.elapsed() < FULL_FOR || (!is_noticed() && began.elapsed() < 4 * FULL_FOR) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         fs::remove_file(dir.join("ballast")).unwrap();
         refused += stage.shop.log.indefinite() - before;
         // Where it could not write its log it has given up, and cannot start again by itself while the disk is full.
