@@ -76,19 +76,19 @@ async fn watch_law(connector: &Connector, json: bool) -> Result<ExitCode, Failur
                 format!("{}\n", json!({ "time": time.to_string(), "error": error.to_string() }))
             }
             Err(error) => format!("{time}  cannot be asked: {error}\n"),
-            Ok(Seen { findings, totals, drops, oldest_transaction }) if json => {
+            Ok(Seen { findings, totals, drops, furthest_behind }) if json => {
                 let line = json!({ "time": time.to_string(), "ok": findings.is_empty(), "totals": totals,
                                    "drops": drops, "milliseconds": took, "findings": findings,
-                                   "oldest_transaction": oldest_transaction });
+                                   "furthest_behind": furthest_behind });
                 format!("{line}\n")
             }
-            Ok(Seen { findings, totals, drops, oldest_transaction }) => {
+            Ok(Seen { findings, totals, drops, furthest_behind }) => {
                 let Totals { drops: open, available, held, sold } = totals;
                 let (law, words) = match findings.is_empty() {
                     true => ("holds", String::new()),
                     false => ("is broken", in_words(findings)),
                 };
-                let hindrance = oldest_transaction.as_ref().and_then(hindrance).unwrap_or_default();
+                let hindrance = furthest_behind.as_ref().and_then(hindrance).unwrap_or_default();
                 format!(
                     "{time}  the stock law {law}  {open} drops open: {available} available, {held} held, {sold} sold  \
                      (looked at {drops}, {took} ms){hindrance}\n{words}"

@@ -106,7 +106,7 @@ async fn a_watch_names_the_transaction_that_keeps_old_rows() {
     drive_still(async |app| {
         let (mut watch, mut connection) = (Watch::default(), app.connection().await);
         let mut forgotten = app.connection().await;
-        let mut seen = async || watch.look(&mut connection).await.unwrap().oldest_transaction;
+        let mut seen = async || watch.look(&mut connection).await.unwrap().furthest_behind;
         // Between its statements it keeps nothing.
         forgotten.batch_execute("SET application_name = 'report'; BEGIN; SELECT FROM drops").await.unwrap();
         assert_eq!(seen().await, None);

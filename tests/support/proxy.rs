@@ -21,7 +21,7 @@ const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
 
 /// How PostgreSQL says that it ends a session, and as many bytes in another language.
 const LAST_WORDS: &[u8] = b"terminating connection";
-const DERNIERS_MOTS: &[u8] = "arrêt de la connexion".as_bytes();
+const TRANSLATED: &[u8] = "arrêt de la connexion".as_bytes();
 
 /// What happens to bytes on their way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -227,6 +227,6 @@ impl Way {
 fn translate(bytes: &mut [u8]) {
     let found = bytes.windows(LAST_WORDS.len()).position(|window| window == LAST_WORDS);
     if let Some(words) = found.and_then(|start| bytes.get_mut(start..start + LAST_WORDS.len())) {
-        words.copy_from_slice(DERNIERS_MOTS);
+        words.copy_from_slice(TRANSLATED);
     }
 }

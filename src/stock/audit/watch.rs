@@ -38,8 +38,8 @@ pub struct Seen {
     pub totals: Totals,
     /// How many drops were looked at.
     pub drops: usize,
-    /// The oldest transaction of somebody else that keeps old versions of rows: batches have to pass by them.
-    pub oldest_transaction: Option<OpenTransaction>,
+    /// The transaction of somebody else that keeps old versions of rows for longest: batches have to pass by them.
+    pub furthest_behind: Option<OpenTransaction>,
 }
 
 /// A transaction that is open, as far as the role may see it.
@@ -72,7 +72,7 @@ const STANDS: &str = "SELECT d.id, concat_ws(' ', d.stock_version, d.cancelled_a
                       FROM drops AS d LEFT JOIN drop_sizes AS s ON s.drop_id = d.id GROUP BY d.id";
 
 /// What has a snapshot or has written something keeps rows from then on; a VACUUM does not.
-const OLDEST_TRANSACTION: &str = "
+const FURTHEST_BEHIND: &str = "
     SELECT pid, coalesce(application_name, '') AS application,
            extract(epoch FROM clock_timestamp() - xact_start)::bigint AS seconds,
            greatest(age(backend_xmin), age(backend_xid))::bigint AS behind
@@ -113,11 +113,11 @@ impl Watch {
             self.everything = Some(Instant::now() + EVERYTHING_EVERY.max(took * EVERYTHING_TAKES));
         }
         // Not every role may ask, and the law is watched all the same.
-        let oldest = diesel::sql_query(OLDEST_TRANSACTION).get_result(connection).await.optional();
-        let oldest_transaction = oldest.unwrap_or_else(|error| {
+        let found = diesel::sql_query(FURTHEST_BEHIND).get_result(connection).await.optional();
+        let furthest_behind = found.unwrap_or_else(|error| {
             tracing::debug!(%error, "open transactions cannot be seen");
             None
         });
-        Ok(Seen { findings, totals, drops, oldest_transaction })
+        Ok(Seen { findings, totals, drops, furthest_behind })
     }
 }

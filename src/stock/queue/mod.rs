@@ -4,6 +4,7 @@
 //! committed. The queue's task is also the drop's timer: it takes lapsed holds back when the next deadline comes. A
 //! client that hangs up drops its half of a channel, never a transaction.
 
+mod job;
 mod task;
 #[cfg(test)]
 mod tests;

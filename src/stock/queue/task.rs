@@ -7,67 +7,22 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{LONGEST_QUEUE, Message, Queues, Reply};
+use super::{LONGEST_QUEUE, Message, Queues, job::Job};
 use crate::{
     db::DbError,
     ids::DropId,
     stock::{
         batch::{self, Done},
         memory::Memory,
-        operation::{Answer, Operation, Refusal, StockError},
+        operation::{Operation, StockError},
     },
 };
 
-/// An operation that has waited this long is told to come back instead of being begun.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3);
 /// For this long an operation whose outcome is unknown is tried again, from its arrival or the last part of its batch.
 const RETRY_FOR: Duration = Duration::from_secs(3);
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 /// A transaction that PostgreSQL's own limits did not end by then has a hung or vanished server under it.
 const WATCHDOG: Duration = Duration::from_millis(3_500);
-
-/// An operation taken out of the queue.
-struct Job {
-    operation: Operation,
-    reply: Reply,
-    /// When it came, or when it was begun.
-    waits_since: Instant,
-    /// Whether it may be done, in a part of its batch or in a try whose outcome is unknown: then it must not be called
-    /// undone, and is not left half done either.
-    is_begun: bool,
-}
-
-impl Job {
-    fn reserves(&self) -> bool {
-        matches!(self.operation, Operation::Reserve { .. })
-    }
-
-    /// Itself, if it is begun, or somebody waits for it who has not waited for too long.
-    fn if_in_time(self) -> Option<Self> {
-        if self.is_begun {
-            return Some(self);
-        }
-        if self.reply.is_closed() {
-            return None;
-        }
-        if self.waits_since.elapsed() > LONGEST_WAIT {
-            self.answer(Err(StockError::OVERLOADED));
-            return None;
-        }
-        Some(self)
-    }
-
-    fn answer(self, answer: Result<Answer<Refusal>, StockError>) {
-        let answer = match answer {
-            Err(StockError::Overloaded { .. } | StockError::Unexpected(_)) if self.is_begun => {
-                Err(StockError::Unavailable)
-            }
-            answer => answer,
-        };
-        // The client may have gone; the hold stands, and its retry finds it.
-        drop(self.reply.send(answer));
-    }
-}
 
 /// The queue of one drop, in its task.
 pub(super) struct Queue {

@@ -40,7 +40,7 @@ fn put(
 async fn a_full_queue_says_so_at_once_and_answers_all_that_are_in_it() {
     let (queues, drop_id) = (queues(IDLE), DropId::new());
     let mut waiting = Vec::new();
-    while let Some(answer) = put(&queues, drop_id, 2 * task::LONGEST_WAIT) {
+    while let Some(answer) = put(&queues, drop_id, 2 * job::LONGEST_WAIT) {
         waiting.push(answer);
     }
     assert_eq!(waiting.len(), LONGEST_QUEUE);
@@ -56,7 +56,7 @@ async fn a_full_queue_says_so_at_once_and_answers_all_that_are_in_it() {
 #[tokio::test]
 async fn a_queue_waits_for_more_and_ends_when_nothing_comes() {
     // Enough to be begun, and soon too long to be tried again.
-    let waited = task::LONGEST_WAIT - Duration::from_millis(500);
+    let waited = job::LONGEST_WAIT - Duration::from_millis(500);
     for (idle, is_open) in [(IDLE, true), (Duration::ZERO, false)] {
         let (queues, drop_id) = (queues(idle), DropId::new());
         let answer = put(&queues, drop_id, waited).unwrap();
