@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use axum::body::Bytes;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -50,14 +51,14 @@ fn head_and_length(buffer: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// A POST to `/graphql`.
-pub fn post(token: Option<&str>, body: &str) -> Vec<u8> {
+pub fn post(token: Option<&str>, body: &str) -> Bytes {
     let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
     let length = body.len();
     format!(
         "POST /graphql HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\naccept: application/json\r\n\
          {authorization}content-length: {length}\r\n\r\n{body}"
     )
-    .into_bytes()
+    .into()
 }
 
 /// A WebSocket that is open.

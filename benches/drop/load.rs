@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::body::Bytes;
+
 use crate::client::Http;
 
 /// What came of a load.
@@ -46,7 +48,7 @@ pub async fn run(
     address: SocketAddr,
     connections: usize,
     end: End,
-    request: impl Fn(usize) -> Option<Vec<u8>> + Send + Sync + 'static,
+    request: impl Fn(usize) -> Option<Bytes> + Send + Sync + 'static,
     is_right: impl Fn(&[u8]) -> bool + Send + Sync + 'static,
 ) -> Load {
     let (request, is_right) = (Arc::new(request), Arc::new(is_right));
@@ -84,7 +86,7 @@ pub async fn run_at(
     connections: usize,
     rate: u32,
     time: Duration,
-    request: impl Fn(usize) -> Option<Vec<u8>> + Send + Sync + 'static,
+    request: impl Fn(usize) -> Option<Bytes> + Send + Sync + 'static,
     is_right: impl Fn(&[u8]) -> bool + Send + Sync + 'static,
 ) -> Load {
     let (request, is_right) = (Arc::new(request), Arc::new(is_right));

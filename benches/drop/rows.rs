@@ -1,10 +1,11 @@
 //! The rows of the table, in the order in which a round takes them.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use axum::body::Bytes;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use crate::{
     client::{Http, post},
     gate,
     load::{self, End, Load},
-    pgbench::Pgbench,
+    pgbench::{Pgbench, Tables},
     report::Figures,
     server::{Peer, Postgres, Server, token, token_of},
     watchers::Watchers,
@@ -61,9 +62,14 @@ pub async fn round(plan: &Plan, postgres: &Postgres, round: usize, figures: &mut
     let server = Server::start(postgres, &format!("round_{round}"), &[]).await;
     if plan.wants("sell") {
         say("selling one hot drop, beside PostgreSQL by itself");
-        sell(plan, postgres, round, &server, figures).await;
+        let by_itself = [
+            Pgbench::prepare(postgres, round, Tables::Ours).await,
+            Pgbench::prepare(postgres, round, Tables::Bare).await,
+        ];
+        sell(plan, &by_itself, &server, figures).await;
         say("a lone buyer");
-        alone(plan, postgres, round, &server, figures).await;
+        alone(plan, &by_itself, &server, figures).await;
+        batches_of_one(plan, postgres, round, figures).await;
         say("500 buyers on 50 pairs; purchases");
         rush_and_purchases(&server, figures).await;
     }
@@ -95,30 +101,36 @@ fn memchr(answer: &[u8], text: &[u8]) -> bool {
     answer.windows(text.len()).any(|window| window == text)
 }
 
-/// Each buyer is another one, signed in, with a key of their own.
+/// Each buyer is another one, signed in, with a key of their own. The requests are written beforehand: the load shares
+/// its processors with the server.
 async fn reservations(server: &Server, drop: &str, connections: usize, time: Duration) -> Load {
     let most = usize::try_from(time.as_millis()).unwrap() * 40;
-    let tokens: Vec<String> = (0..most.min(PAIRS.try_into().unwrap())).map(|_| token()).collect();
-    let drop = drop.to_owned();
-    let request = move |number: usize| Some(post(Some(tokens.get(number)?), &reserve_body(&drop, number)));
+    let requests = requests(drop, most.min(PAIRS.try_into().unwrap()));
+    let request = move |number: usize| requests.get(number).cloned();
     load::run(server.address, connections, End::After(time), request, succeeded).await
 }
 
-async fn sell(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, figures: &mut Figures) {
-    let pgbench = Pgbench::prepare(postgres, round).await;
+fn requests(drop: &str, count: usize) -> Vec<Bytes> {
+    (0..count).map(|number| post(Some(&token()), &reserve_body(drop, number))).collect()
+}
+
+async fn sell(plan: &Plan, [same, bare]: &[Pgbench<'_>; 2], server: &Server, figures: &mut Figures) {
     let seconds = u32::try_from(plan.time.as_secs().max(2)).unwrap();
     let warm = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
     reservations(server, &warm, 64, Duration::from_millis(500)).await;
 
     let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
     let ours = reservations(server, &drop, 64, plan.time).await;
-    let plain = pgbench.one_by_one(seconds).await;
-    let batches = pgbench.batches(seconds).await;
     figures.add("reservations", ours.per_second());
-    figures.add("plain", plain);
-    figures.add("batches", batches);
-    figures.add("reservations / plain", ours.per_second() / plain);
-    figures.add("reservations / batches", ours.per_second() / batches);
+    for (name, ratio, other) in [
+        ("plain", "reservations / plain", same.one_by_one(seconds).await),
+        ("plain, bare tables", "reservations / plain, bare tables", bare.one_by_one(seconds).await),
+        ("batches", "reservations / batches", same.batches(seconds).await),
+        ("batches, bare tables", "reservations / batches, bare tables", bare.batches(seconds).await),
+    ] {
+        figures.add(name, other);
+        figures.add(ratio, ours.per_second() / other);
+    }
     figures.add("p50 at 64", ours.percentile(0.5));
     figures.add("p99 at 64", ours.percentile(0.99));
 
@@ -132,13 +144,15 @@ async fn sell(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, f
     let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
     let rate = 6_000_u32;
     let most = usize::try_from(u64::from(rate) * plan.time.as_secs().max(2)).unwrap();
-    let tokens: Vec<String> = (0..most).map(|_| token()).collect();
-    let to = drop.clone();
-    let request = move |number: usize| Some(post(Some(tokens.get(number)?), &reserve_body(&to, number)));
+    let requests = requests(&drop, most);
+    let request = move |number: usize| requests.get(number).cloned();
     let open = load::run_at(server.address, 256, rate, plan.time, request, succeeded).await;
     figures.add("at 6,000 a second, p50 from when it was due", open.percentile(0.5));
     figures.add("at 6,000 a second, p99 from when it was due", open.percentile(0.99));
+}
 
+/// The same server, with a transaction for each reservation.
+async fn batches_of_one(plan: &Plan, postgres: &Postgres, round: usize, figures: &mut Figures) {
     let single = Server::start(postgres, &format!("single_{round}"), &[("STOCK_MAX_BATCH", "1")]).await;
     let drop = single.drop(&[("US 9", PAIRS)], 3_600, 1).await;
     figures
@@ -146,41 +160,31 @@ async fn sell(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, f
     single.stop().await;
 }
 
-/// A lone reserve, beside the least that a transaction can be over the same driver.
-async fn alone(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, figures: &mut Figures) {
+/// A lone reserve, beside the least that a transaction can be over the same driver, and the least that a mutation can be.
+async fn alone(plan: &Plan, [same, bare]: &[Pgbench<'_>; 2], server: &Server, figures: &mut Figures) {
     let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
-    let lone = reservations(server, &drop, 1, plan.time / 2).await;
-    let (client, connection) =
-        tokio_postgres::connect(&postgres.url(&Pgbench::database(round)), tokio_postgres::NoTls)
-            .await
-            .unwrap();
-    tokio::spawn(connection);
-    let statement = client
-        .prepare(
-            "WITH taken AS (
-                UPDATE plain_drops SET available = available - 1, held = held + 1 WHERE id = 1 RETURNING id
-             ) INSERT INTO plain_reservations (drop_id, user_id, expires_at)
-             SELECT id, $1, now() + interval '60 s' FROM taken",
-        )
-        .await
-        .unwrap();
-    let (began, mut latencies) = (Instant::now(), Vec::new());
-    while began.elapsed() < plan.time / 2 {
-        let sent = Instant::now();
-        client.execute(&statement, &[&1_i64]).await.unwrap();
-        latencies.push(sent.elapsed());
+    let time = plan.time / 2;
+    let lone = reservations(server, &drop, 1, time).await.percentile(0.5);
+    figures.add("lone reserve", lone);
+    for (name, ratio, other) in [
+        ("lone statement", "lone / statement", same.lone_statement(time).await),
+        ("lone statement, bare tables", "lone / statement, bare tables", bare.lone_statement(time).await),
+    ] {
+        figures.add(name, other);
+        figures.add(ratio, lone / other);
     }
-    latencies.sort_unstable();
-    let least = latencies[latencies.len() / 2].as_secs_f64() * 1_000.0;
-    figures.add("lone reserve", lone.percentile(0.5));
-    figures.add("lone statement", least);
-    figures.add("lone / statement", lone.percentile(0.5) / least);
+    let memory = Peer::start(&["memory"]).await;
+    let request = post(None, &reserve_body(&drop, 0));
+    let is_refused = |answer: &[u8]| memchr(answer, b"SOLD_OUT");
+    let nothing =
+        load::run(memory.address, 1, End::After(time), move |_| Some(request.clone()), is_refused).await;
+    figures.add("lone mutation without a database", nothing.percentile(0.5));
 }
 
 async fn rush_and_purchases(server: &Server, figures: &mut Figures) {
     let drop = server.drop(&[("US 9", 50)], 3_600, 1).await;
-    let tokens: Vec<String> = (0..500).map(|_| token()).collect();
-    let request = move |number: usize| Some(post(Some(tokens.get(number)?), &reserve_body(&drop, number)));
+    let requests = requests(&drop, 500);
+    let request = move |number: usize| requests.get(number).cloned();
     let rush = load::run(server.address, 500, End::AllSent, request, |answer: &[u8]| {
         succeeded(answer) || memchr(answer, b"ALL_HELD")
     })
@@ -189,49 +193,47 @@ async fn rush_and_purchases(server: &Server, figures: &mut Figures) {
 
     const PURCHASES: usize = 12_000;
     let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
-    let tokens: Arc<Vec<String>> = Arc::new((0..PURCHASES).map(|_| token()).collect());
-    let held: Arc<Mutex<Vec<(usize, String)>>> = Arc::default();
-    let (buyers, ids, to) = (tokens.clone(), held.clone(), drop.clone());
-    // The answer does not tell whose it is, so each buyer's number is its key and comes back as the id's owner.
-    let reserved = reserve_all(server, &to, &buyers, &ids).await;
-    let held = Arc::new(std::mem::take(&mut *held.lock().unwrap()));
-    let (all, buyers) = (held.clone(), tokens.clone());
-    let request = move |number: usize| {
-        let (buyer, id) = all.get(number)?;
+    let tokens: Vec<String> = (0..PURCHASES).map(|_| token()).collect();
+    let (reserved, holds) = reserve_all(server, &drop, &tokens).await;
+    let requests = holds.iter().map(|(buyer, id)| {
         let variables = json!({ "input": { "reservationId": id } });
         let body = json!({ "query": PURCHASE, "operationName": "Purchase", "variables": variables });
-        Some(post(Some(&buyers[*buyer]), &body.to_string()))
-    };
+        post(Some(&tokens[*buyer]), &body.to_string())
+    });
+    let requests: Vec<Bytes> = requests.collect();
+    let request = move |number: usize| requests.get(number).cloned();
     let bought = load::run(server.address, 64, End::AllSent, request, succeeded).await;
     assert_eq!(bought.answers, PURCHASES);
     figures.add("purchases", bought.per_second());
     figures.add("purchases / reservations", bought.per_second() / reserved);
 }
 
-/// A hold for each buyer, 64 at a time; returns how many a second.
-async fn reserve_all(
-    server: &Server,
-    drop: &str,
-    tokens: &Arc<Vec<String>>,
-    held: &Arc<Mutex<Vec<(usize, String)>>>,
-) -> f64 {
+/// A hold for each buyer, 64 at a time; returns how many a second, and each buyer's place with the id of the hold.
+async fn reserve_all(server: &Server, drop: &str, tokens: &[String]) -> (f64, Vec<(usize, String)>) {
+    let requests = tokens.iter().enumerate().map(|(key, token)| post(Some(token), &reserve_body(drop, key)));
+    let requests: Arc<Vec<Bytes>> = Arc::new(requests.collect());
     let began = Instant::now();
     let asking = (0..64_usize).map(|first| {
-        let (tokens, held, drop, address) = (tokens.clone(), held.clone(), drop.to_owned(), server.address);
+        let (requests, address) = (requests.clone(), server.address);
         tokio::spawn(async move {
             let mut http = Http::connect(address).await;
-            for number in (first..tokens.len()).step_by(64) {
-                let answer = http.ask(&post(Some(&tokens[number]), &reserve_body(&drop, number))).await;
-                let answer: Value = serde_json::from_slice(answer).unwrap();
-                let id = answer["data"]["reserve"]["reservation"]["id"].as_str().unwrap().to_owned();
-                held.lock().unwrap().push((number, id));
+            let mut answers = Vec::new();
+            for (buyer, request) in requests.iter().enumerate().skip(first).step_by(64) {
+                answers.push((buyer, http.ask(request).await.to_vec()));
             }
+            answers
         })
     });
+    let mut answers = Vec::new();
     for asking in asking.collect::<Vec<_>>() {
-        asking.await.unwrap();
+        answers.extend(asking.await.unwrap());
     }
-    tokens.len() as f64 / began.elapsed().as_secs_f64()
+    let rate = tokens.len() as f64 / began.elapsed().as_secs_f64();
+    let hold = |(buyer, answer): (usize, Vec<u8>)| {
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        (buyer, answer["data"]["reserve"]["reservation"]["id"].as_str().unwrap().to_owned())
+    };
+    (rate, answers.into_iter().map(hold).collect())
 }
 
 /// From a hold's deadline until the transaction that took it back had the lock; the commit comes a millisecond later.
@@ -336,10 +338,10 @@ async fn pages(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, 
     let id = &answer["data"]["reserve"]["reservation"]["id"];
     let body = json!({ "query": PURCHASE, "variables": { "input": { "reservationId": id } } }).to_string();
     assert!(succeeded(http.ask(&post(Some(&token), &body)).await), "{last}");
-    let tokens: Arc<Vec<String>> = Arc::new((0..2_000).map(|_| crate::server::token()).collect());
+    let requests = requests(&gone, 20_000);
     let late = || {
-        let (tokens, gone) = (tokens.clone(), gone.clone());
-        move |number: usize| Some(post(Some(&tokens[number % tokens.len()]), &reserve_body(&gone, number)))
+        let requests = requests.clone();
+        move |number: usize| requests.get(number % requests.len()).cloned()
     };
     let is_refused = |answer: &[u8]| memchr(answer, b"SOLD_OUT");
     let refused = load::run(server.address, 64, End::After(plan.time), late(), is_refused).await;
