@@ -165,7 +165,7 @@ impl Wording {
         let mut request = Request::new(&*self.words.document).variables(self.variables.clone()).data(context);
         request.operation_name.clone_from(&self.words.operation_name);
         request.set_parsed_query(self.parsed.clone());
-        let mut results = rounds::follow(loads, schema.execute_stream(request).boxed()).boxed();
+        let mut results = rounds::follow(loads, schema.whole.execute_stream(request).boxed()).boxed();
         results.next().await.map(error::finish)
     }
 

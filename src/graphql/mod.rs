@@ -26,7 +26,9 @@ mod viewer;
 
 use std::time::Duration;
 
-use async_graphql::{Response, SDLExportOptions, parser::types::OperationType};
+use async_graphql::{
+    Response, SDLExportOptions, SchemaBuilder, ValidationMode, parser::types::OperationType,
+};
 use futures_util::FutureExt as _;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -44,27 +46,39 @@ use crate::{
 };
 use request::{Good, Goodness};
 
-/// The executable schema.
-pub type Schema = async_graphql::Schema<query::Query, mutation::Mutation, subscription::Subscription>;
+type Executable = async_graphql::Schema<query::Query, mutation::Mutation, subscription::Subscription>;
+
+/// The executable schema. Cloning is cheap.
+#[derive(Clone)]
+pub struct Schema {
+    whole: Executable,
+    /// Leaves out the rules that a document was found to keep: a client sends the same few again and again, and to validate
+    /// one costs as much as to execute it.
+    known: Executable,
+}
 
 /// Nobody waits longer for an answer, whatever hangs below. PostgreSQL itself ends a statement after three seconds.
 const READ_WITHIN: Duration = Duration::from_millis(3_500);
 /// A mutation may have waited for its turn before.
 const WRITE_WITHIN: Duration = Duration::from_secs(8);
+
 /// The schema. It counts what a document asks for; how large the document is itself, the [`Gate`] has measured before.
 pub fn schema(introspection: bool, limits: &Limits) -> Schema {
-    let mut builder = Schema::build(query::Query, mutation::Mutation::default(), subscription::Subscription)
+    let [whole, known] = [ValidationMode::Strict, ValidationMode::Fast].map(|mode| {
+        let builder = builder().limit_complexity(limits.cost).validation_mode(mode);
+        if introspection { builder } else { builder.disable_introspection().disable_suggestions() }.finish()
+    });
+    Schema { whole, known }
+}
+
+fn builder() -> SchemaBuilder<query::Query, mutation::Mutation, subscription::Subscription> {
+    Executable::build(query::Query, mutation::Mutation::default(), subscription::Subscription)
         .register_output_type::<mutation::UserError>()
-        .limit_complexity(limits.cost);
-    if !introspection {
-        builder = builder.disable_introspection().disable_suggestions();
-    }
-    builder.finish()
 }
 
 /// The schema in its definition language, as `schema.graphql` has it.
 pub fn sdl() -> String {
-    schema(true, &Limits::default()).sdl_with_options(SDLExportOptions::new().include_specified_by())
+    builder().finish().sdl_with_options(SDLExportOptions::new().include_specified_by())
 }
 
 /// What came of a query or mutation.
@@ -100,15 +114,19 @@ pub async fn execute(
     // Before anything is read: what changes from here on makes the answer old.
     let generation = app.feed.generation();
     let (loads, goodness) = (rounds::Queue::default(), Goodness::default());
-    let kind = admitted.kind;
+    let Admitted { request, kind, document, is_surely_valid } = admitted;
+    let executable = if is_surely_valid { &schema.known } else { &schema.whole };
     let context = request::RequestContext::new(app, credentials, &loads, &goodness).sent_by(client);
-    let execution = rounds::finish(loads, schema.execute(admitted.request.data(context)).boxed());
+    let execution = rounds::finish(loads, executable.execute(request.data(context)).boxed());
     let patience = if kind == OperationType::Query { READ_WITHIN } else { WRITE_WITHIN };
     let response = match tokio::time::timeout(patience, execution).await {
         Ok(response) => error::finish(response),
         // A stock transaction goes on in its own task; a statement that only reads is safe to leave.
         Err(_) => ApiError::Unavailable.into_response(),
     };
+    if !is_surely_valid && response.is_ok() {
+        document.note_valid();
+    }
     let until = match goodness.told() {
         _ if kind != OperationType::Query || response.is_err() => return Answer { response, good: None },
         Good::OnlyNow => return Answer { response, good: None },

@@ -229,3 +229,57 @@ async fn a_bad_token_is_no_anonymous_request() {
     })
     .await;
 }
+
+/// A document that was valid once is not validated whole again; its variables can still be anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_variables_of_a_known_document_are_refused_before_anything_is_done() {
+    const TWO: &str = "mutation($a: ReserveInput!, $b: ReserveInput!) {
+        a: reserve(input: $a) { userErrors { code } } b: reserve(input: $b) { userErrors { code } } }";
+    drive(async |app| {
+        let (first, second, drop) = (app.buyer().await, app.buyer().await, app.drop(&[("US 9", 9)]).await);
+        let good = || json!({ "dropId": global(drop), "size": "US 9" });
+        let both = json!({ "a": good(), "b": good() });
+        for expected in [json!([]), json!([{ "code": "LIMIT_REACHED" }])] {
+            let data = app.data(Some(&first.token), TWO, both.clone()).await;
+            assert_eq!(data["a"]["userErrors"], expected, "{data}");
+        }
+        let counts = app.counts(drop).await;
+        for (number, wrong) in [
+            json!(null),
+            json!("x"),
+            json!([]),
+            json!([[good()]]),
+            json!({}),
+            json!({ "dropId": null }),
+            json!({ "dropId": true }),
+            json!({ "dropId": global(drop), "size": 9 }),
+            json!({ "dropId": global(drop), "size": ["US 9"] }),
+            json!({ "dropId": global(drop), "colour": "red" }),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let variables = json!({ "a": good(), "b": wrong });
+            let known = app.ask(Some(&second.token), TWO, variables.clone()).await;
+            let never_seen = app.ask(Some(&second.token), &format!("{TWO} # {number}"), variables).await;
+            assert_eq!(known, never_seen, "{wrong}");
+            assert!(known["errors"].is_array() && known.get("data").is_none(), "{wrong}: {known}");
+        }
+        // Valid as far as its first operation goes.
+        let document = format!(
+            "query A {{ serverTime }} mutation B($a: ReserveInput!, $id: ID!) {{ a: reserve(input: $a) {{ serverTime }}
+             b: reserve(input: {{ dropId: $id, size: 9 }}) {{ serverTime }} }} # {}",
+            second.token
+        );
+        for (operation, is_answered) in [("A", true), ("A", true), ("B", false)] {
+            let variables = if is_answered { json!({}) } else { json!({ "a": good(), "id": global(drop) }) };
+            let body = json!({ "query": document, "operationName": operation, "variables": variables });
+            let request = app.client().post(app.url("/graphql")).bearer_auth(&second.token).json(&body);
+            let answer: Value = request.send().await.unwrap().json().await.unwrap();
+            assert_eq!(answer.get("data").is_some(), is_answered, "{answer}");
+        }
+        assert_eq!(app.counts(drop).await, counts);
+        assert_eq!(app.data(Some(&second.token), TWO, both).await["a"]["userErrors"], json!([]));
+    })
+    .await;
+}

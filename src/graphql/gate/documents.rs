@@ -3,11 +3,16 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_graphql::parser::types::ExecutableDocument;
 use lru::LruCache;
+
+use super::variables;
 
 /// Documents that are kept; the least used make room.
 const MOST_DOCUMENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
@@ -15,26 +20,50 @@ const MOST_DOCUMENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 /// most.
 const LONGEST: usize = 4 * 1024;
 
+/// A document that was admitted.
+pub(in crate::graphql) struct Document {
+    pub(super) parsed: ExecutableDocument,
+    /// Whether that it is valid with some variables says something about others.
+    can_be_known: bool,
+    is_valid: AtomicBool,
+}
+
+impl Document {
+    pub(super) fn new(parsed: ExecutableDocument) -> Self {
+        Self { can_be_known: variables::stand_alone(&parsed), parsed, is_valid: AtomicBool::new(false) }
+    }
+
+    /// Whether it is known to be valid with any variables that [fit](variables::surely_fit).
+    pub(super) fn is_valid(&self) -> bool {
+        self.is_valid.load(Ordering::Relaxed)
+    }
+
+    /// It was validated and executed without an error.
+    pub(in crate::graphql) fn note_valid(&self) {
+        self.is_valid.store(self.can_be_known, Ordering::Relaxed);
+    }
+}
+
 /// The documents by their text.
-pub(super) struct Documents(Mutex<LruCache<Box<str>, Arc<ExecutableDocument>>>);
+pub(super) struct Documents(Mutex<LruCache<Box<str>, Arc<Document>>>);
 
 impl Documents {
     pub(super) fn new() -> Self {
         Self(Mutex::new(LruCache::new(MOST_DOCUMENTS)))
     }
 
-    pub(super) fn find(&self, text: &str) -> Option<Arc<ExecutableDocument>> {
+    pub(super) fn find(&self, text: &str) -> Option<Arc<Document>> {
         self.lock().get(text).cloned()
     }
 
     /// Keeps a document whose text and selections were measured.
-    pub(super) fn keep(&self, text: &str, document: &Arc<ExecutableDocument>) {
+    pub(super) fn keep(&self, text: &str, document: &Arc<Document>) {
         if text.len() <= LONGEST {
             self.lock().put(text.into(), document.clone());
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, LruCache<Box<str>, Arc<ExecutableDocument>>> {
+    fn lock(&self) -> MutexGuard<'_, LruCache<Box<str>, Arc<Document>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

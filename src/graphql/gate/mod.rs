@@ -7,6 +7,7 @@
 mod documents;
 mod selection;
 mod text;
+mod variables;
 
 use std::sync::Arc;
 
@@ -14,13 +15,15 @@ use async_graphql::{
     Request, Value as ConstValue,
     parser::{
         parse_query,
-        types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType},
+        types::{
+            DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, VariableDefinition,
+        },
     },
 };
 
 use super::{Credentials, error::ApiError};
 use crate::config::Limits;
-use documents::Documents;
+use documents::{Document, Documents};
 
 /// A request that may be executed.
 pub struct Admitted {
@@ -28,6 +31,10 @@ pub struct Admitted {
     pub request: Request,
     /// What kind of operation it is.
     pub kind: OperationType,
+    pub(super) document: Arc<Document>,
+    /// Whether validation could find nothing: the document was found valid before, and the variables are of the types
+    /// that it declares, whatever they are this time.
+    pub(super) is_surely_valid: bool,
 }
 
 /// What to do without a good token: how to get one, or be rid of it.
@@ -61,9 +68,10 @@ impl Gate {
     /// everything could never get a new one.
     pub fn admit(&self, mut request: Request, credentials: &Credentials) -> Result<Admitted, ApiError> {
         let document = self.read(&request.query)?;
-        let operation = chosen(&document, request.operation_name.as_deref())?;
+        let parsed = &document.parsed;
+        let operation = chosen(parsed, request.operation_name.as_deref())?;
         let kind = operation.ty;
-        let roots = selection::root_fields(&document, operation);
+        let roots = selection::root_fields(parsed, operation);
         if kind == OperationType::Mutation {
             check_mutation(&roots)?;
         }
@@ -76,19 +84,20 @@ impl Gate {
             return Err(ApiError::Unauthenticated);
         }
         check_variables(operation, &request)?;
-        request.set_parsed_query(ExecutableDocument::clone(&document));
-        Ok(Admitted { request, kind })
+        request.set_parsed_query(parsed.clone());
+        let is_surely_valid = document.is_valid() && variables::surely_fit(operation, &request.variables);
+        Ok(Admitted { request, kind, document, is_surely_valid })
     }
 
     /// The document, within the limits.
-    fn read(&self, text: &str) -> Result<Arc<ExecutableDocument>, ApiError> {
+    fn read(&self, text: &str) -> Result<Arc<Document>, ApiError> {
         if let Some(known) = self.0.documents.find(text) {
             return Ok(known);
         }
         text::measure(text, &self.0.limits)?;
-        let document = parse_query(text).map_err(|error| ApiError::ParseFailed(error.to_string()))?;
-        selection::measure(&document, &self.0.limits)?;
-        let document = Arc::new(document);
+        let parsed = parse_query(text).map_err(|error| ApiError::ParseFailed(error.to_string()))?;
+        selection::measure(&parsed, &self.0.limits)?;
+        let document = Arc::new(Document::new(parsed));
         self.0.documents.keep(text, &document);
         Ok(document)
     }
@@ -110,20 +119,24 @@ fn check_mutation(roots: &[&str]) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A required variable that is missing is found before the first field runs: an earlier field of a mutation would
-/// have been done otherwise.
+/// What the library would find only when it comes to the field: an earlier field of a mutation would have been done by then.
 fn check_variables(operation: &OperationDefinition, request: &Request) -> Result<(), ApiError> {
     for definition in &operation.variable_definitions {
-        let definition = &definition.node;
-        let given = request.variables.get(&definition.name.node);
+        let VariableDefinition { name, var_type, default_value, .. } = &definition.node;
+        let (name, expected) = (&name.node, &var_type.node);
+        let given = request.variables.get(name);
         let missing = match given {
-            None => definition.default_value.is_none(),
+            None => default_value.is_none(),
             Some(value) => *value == ConstValue::Null,
         };
-        if missing && !definition.var_type.node.nullable {
-            let name = &definition.name.node;
+        if missing && !expected.nullable {
             return Err(ApiError::BadUserInput(format!(
                 "The variable ${name} is required and was not given."
+            )));
+        }
+        if given.is_some_and(|given| variables::lacks_object(expected, given)) {
+            return Err(ApiError::BadUserInput(format!(
+                "Something in the variable ${name}, a {expected}, should be an object and is none."
             )));
         }
     }
@@ -179,7 +192,7 @@ mod tests {
             let admitted = gate.admit(Request::new(&document), &Credentials::Anonymous);
             let request = admitted.unwrap_or_else(|error| panic!("{error:?}: {document}")).request;
             // There is no service behind the schema, and none of these gets as far.
-            schema.execute(request).await;
+            schema.whole.execute(request).await;
         }
     }
 }

@@ -1,0 +1,155 @@
+//! Whether the values of variables are, beyond doubt, of the types that their operation declares.
+//!
+//! Of what GraphQL demands of a request, only one thing hangs on them: that an argument gets what it takes. Where a variable
+//! stands has been compared with its declared type when the document was found valid. Whatever is not plain here is called
+//! unsure, and the library looks at all of it again: so it is the library that says what is wrong.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
+
+use async_graphql::{
+    Positioned, Value, Variables,
+    parser::{
+        parse_schema,
+        types::{
+            BaseType, Directive, ExecutableDocument, OperationDefinition, Selection, Type, TypeKind,
+            TypeSystemDefinition,
+        },
+    },
+};
+
+/// What a type of our schema takes.
+enum Input {
+    Enum(HashSet<String>),
+    /// The fields, and those that must be there.
+    Object(HashMap<String, Type>, Vec<String>),
+}
+
+static INPUTS: LazyLock<HashMap<String, Input>> = LazyLock::new(|| {
+    let schema = match parse_schema(crate::graphql::sdl()) {
+        Ok(schema) => schema,
+        Err(error) => unreachable!("the library reads what it has written: {error}"),
+    };
+    let types = schema.definitions.into_iter().filter_map(|definition| match definition {
+        TypeSystemDefinition::Type(definition) => Some(definition.node),
+        _ => None,
+    });
+    let inputs = types.filter_map(|definition| {
+        let input = match definition.kind {
+            TypeKind::Enum(of) => {
+                Input::Enum(of.values.into_iter().map(|value| value.node.value.node.to_string()).collect())
+            }
+            TypeKind::InputObject(of) => {
+                let fields = of.fields.into_iter().map(|field| field.node);
+                let mut required = Vec::new();
+                let fields = fields.map(|field| {
+                    if !field.ty.node.nullable && field.default_value.is_none() {
+                        required.push(field.name.node.to_string());
+                    }
+                    (field.name.node.to_string(), field.ty.node)
+                });
+                Input::Object(fields.collect(), required)
+            }
+            _ => return None,
+        };
+        Some((definition.name.node.to_string(), input))
+    });
+    inputs.collect()
+});
+
+/// Whether the variables that are given surely are what `operation` declares. One that must be given and is not was
+/// refused before.
+pub(super) fn surely_fit(operation: &OperationDefinition, variables: &Variables) -> bool {
+    operation.variable_definitions.iter().map(|definition| &definition.node).all(|definition| {
+        match variables.get(&definition.name.node) {
+            // Null may be declared, and not be taken where the variable stands: its default makes up for it.
+            Some(Value::Null) => false,
+            Some(value) => fits(&definition.var_type.node, value),
+            None => true,
+        }
+    })
+}
+
+fn fits(expected: &Type, value: &Value) -> bool {
+    match (&expected.base, value) {
+        (_, Value::Null) => expected.nullable,
+        (BaseType::List(expected), Value::List(values)) => values.iter().all(|value| fits(expected, value)),
+        (BaseType::List(_), _) => false,
+        (BaseType::Named(name), value) => match (name.as_str(), value) {
+            ("String" | "ID", Value::String(_)) | ("Boolean", Value::Boolean(_)) => true,
+            ("Int", Value::Number(number)) => {
+                number.as_i64().is_some_and(|number| i32::try_from(number).is_ok())
+            }
+            (name, value) => match (INPUTS.get(name), value) {
+                (Some(Input::Enum(names)), Value::String(value)) => names.contains(value),
+                (Some(Input::Object(fields, required)), Value::Object(values)) => {
+                    values
+                        .iter()
+                        .all(|(name, value)| fields.get(name.as_str()).is_some_and(|it| fits(it, value)))
+                        && required.iter().all(|name| values.contains_key(name.as_str()))
+                }
+                _ => false,
+            },
+        },
+    }
+}
+
+/// Whether something else than an object stands where an input object is expected: the one thing in a variable's value that
+/// the library does not see before it executes the field, when those before it are done.
+pub(super) fn lacks_object(expected: &Type, value: &Value) -> bool {
+    match (&expected.base, value) {
+        (_, Value::Null) => false,
+        (BaseType::List(expected), Value::List(values)) => {
+            values.iter().any(|value| lacks_object(expected, value))
+        }
+        // One value stands for a list of it.
+        (BaseType::List(expected), value) => lacks_object(expected, value),
+        (BaseType::Named(name), value) => match (INPUTS.get(name.as_str()), value) {
+            (Some(Input::Object(fields, _)), Value::Object(values)) => values.iter().any(|(name, value)| {
+                fields.get(name.as_str()).is_some_and(|field| lacks_object(field, value))
+            }),
+            (Some(Input::Object(..)), _) => true,
+            _ => false,
+        },
+    }
+}
+
+/// Whether each argument is a variable or has none in it. Of one that is made of both the library looks at no part when a
+/// variable in it is not given, or is another operation's: that it was found valid then means little.
+pub(super) fn stand_alone(document: &ExecutableDocument) -> bool {
+    let (mut open, mut values) = (Vec::new(), Vec::new());
+    let mut directives: Vec<&[Positioned<Directive>]> = Vec::new();
+    for (_, operation) in document.operations.iter() {
+        directives.push(&operation.node.directives);
+        open.push(&operation.node.selection_set.node);
+    }
+    for fragment in document.fragments.values() {
+        directives.push(&fragment.node.directives);
+        open.push(&fragment.node.selection_set.node);
+    }
+    while let Some(selections) = open.pop() {
+        for selection in &selections.items {
+            match &selection.node {
+                Selection::Field(field) => {
+                    values.extend(field.node.arguments.iter().map(|(_, value)| &value.node));
+                    directives.push(&field.node.directives);
+                    open.push(&field.node.selection_set.node);
+                }
+                Selection::InlineFragment(fragment) => {
+                    directives.push(&fragment.node.directives);
+                    open.push(&fragment.node.selection_set.node);
+                }
+                Selection::FragmentSpread(spread) => directives.push(&spread.node.directives),
+            }
+        }
+    }
+    let arguments = directives.into_iter().flatten().flat_map(|directive| &directive.node.arguments);
+    values.extend(arguments.map(|(_, value)| &value.node));
+    // A variable by itself is written with its sign in front, and nothing else is.
+    values.into_iter().all(|value| value.to_string().starts_with('$') || value.clone().into_const().is_some())
+}

@@ -1,0 +1,176 @@
+//! What counts as sure, held against the library's own validation.
+
+use std::sync::Arc;
+
+use async_graphql::{
+    Request, Response,
+    extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
+    parser::parse_query,
+};
+use futures_util::FutureExt as _;
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::graphql;
+
+/// Ends each request once it was validated: there is no service behind the schema.
+struct OnlyValidate;
+
+impl ExtensionFactory for OnlyValidate {
+    fn create(&self) -> Arc<dyn Extension> {
+        Arc::new(Self)
+    }
+}
+
+#[async_graphql::async_trait::async_trait]
+impl Extension for OnlyValidate {
+    async fn execute(&self, _: &ExtensionContext<'_>, _: Option<&str>, _: NextExecute<'_>) -> Response {
+        Response::default()
+    }
+}
+
+const RESERVE: &str = "mutation($a: ReserveInput!, $b: PurchaseInput!) {
+    reserve(input: $a) { serverTime } purchase(input: $b) { drop { id } } }";
+const CREATE: &str = "mutation($a: CreateDropInput!) { createDrop(input: $a) { drop { id } } }";
+const LIST: &str = "query($a: Int = 3, $b: String) { drops(first: $a, after: $b) { nodes { id } } }";
+const OF_STATUS: &str = "query($a: [DropStatus!]) { drops(statuses: $a) { nodes { id } } }";
+const DROP: &str = "query($a: ID!, $b: Boolean!) { drop(id: $a) { id name @include(if: $b) } }";
+const NODES: &str = "query($a: [ID!]!) { nodes(ids: $a) { id } }";
+
+fn operation(document: &ExecutableDocument) -> &OperationDefinition {
+    &document.operations.iter().next().unwrap().1.node
+}
+
+fn are_sure(document: &str, variables: &Json) -> bool {
+    surely_fit(operation(&parse_query(document).unwrap()), &Variables::from_json(variables.clone()))
+}
+
+#[test]
+fn what_clients_send_is_sure() {
+    for (document, variables) in [
+        (
+            RESERVE,
+            json!({ "a": { "dropId": "x", "size": "US 9", "admissionToken": null }, "b": { "reservationId": "y" } }),
+        ),
+        (
+            CREATE,
+            json!({ "a": { "name": "x", "price": { "amount": 1, "currency": "USD" }, "sizes": [{ "size": "x", "stock": 1 }] } }),
+        ),
+        (LIST, json!({})),
+        (LIST, json!({ "a": 20, "b": "x", "c": 1.5 })),
+        (OF_STATUS, json!({ "a": ["LIVE", "ENDED"] })),
+        (DROP, json!({ "a": "x", "b": true })),
+        (NODES, json!({ "a": [] })),
+    ] {
+        assert!(are_sure(document, &variables), "{document} {variables}");
+    }
+}
+
+#[test]
+fn an_object_is_missed_wherever_it_should_be() {
+    for (document, value, expected) in [
+        (RESERVE, json!({ "dropId": 5, "colour": [] }), false),
+        (RESERVE, json!(null), false),
+        (RESERVE, json!("x"), true),
+        (RESERVE, json!([]), true),
+        (CREATE, json!({ "price": null, "sizes": { "size": 5 } }), false),
+        (CREATE, json!({ "price": 5 }), true),
+        (CREATE, json!({ "sizes": [{}, "US 9"] }), true),
+        (CREATE, json!({ "sizes": "US 9" }), true),
+        (NODES, json!({}), false),
+    ] {
+        let document = parse_query(document).unwrap();
+        let expected_type = &operation(&document).variable_definitions.first().unwrap().node.var_type.node;
+        let found = lacks_object(expected_type, &Value::from_json(value.clone()).unwrap());
+        assert_eq!(found, expected, "{value}");
+    }
+}
+
+#[test]
+fn an_argument_of_both_makes_a_document_unsure() {
+    for (document, expected) in [
+        ("query($a: ID!) { drop(id: $a) { id } }", true),
+        ("{ drop(id: \"$a\") { id } nodes(ids: [\"$a\", \"b\"]) { id } }", true),
+        ("query($a: ID!) { nodes(ids: [$a]) { id } }", false),
+        ("mutation($a: ID!) { reserve(input: { dropId: $a }) { serverTime } }", false),
+        ("{ ...f } fragment f on Query { ... { nodes(ids: [$a]) { id } } }", false),
+        ("query($a: Boolean!) { serverTime @include(if: $a) }", true),
+        ("query($a: Boolean!) { ... @include(if: [$a]) { serverTime } }", false),
+        ("query @x(y: [$a]) { serverTime }", false),
+        ("{ ...f @x(y: {z: $a}) } fragment f on Query { serverTime }", false),
+        ("{ serverTime } fragment f on Query @x(y: [$a]) { serverTime }", false),
+    ] {
+        assert_eq!(stand_alone(&parse_query(document).unwrap()), expected, "{document}");
+    }
+}
+
+fn values() -> impl Strategy<Value = Json> {
+    let leaves = prop_oneof![
+        select(vec![json!(null), json!(true), json!(5), json!(3_000_000_000_i64), json!(1.5)]),
+        select(vec![json!("x"), json!("LIVE"), json!("NOWHERE"), json!("2026-11-26T18:00:00Z")]),
+    ];
+    let names = select(vec![
+        "dropId",
+        "size",
+        "idempotencyKey",
+        "reservationId",
+        "name",
+        "price",
+        "amount",
+        "currency",
+        "sizes",
+        "stock",
+        "startsAt",
+        "else",
+    ]);
+    leaves.prop_recursive(3, 24, 6, move |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..3).prop_map(Json::Array),
+            vec((names.clone(), inner), 0..6).prop_map(|fields| {
+                Json::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+            }),
+        ]
+    })
+}
+
+/// What most random values are not.
+fn likely() -> impl Strategy<Value = Json> {
+    let text = || prop_oneof![4 => select(vec![json!("x"), json!("US 9")]), 1 => values()];
+    let price = prop_oneof![
+        (text(), values()).prop_map(|(currency, amount)| json!({ "currency": currency, "amount": amount })),
+        select(vec![json!({ "currency": "USD", "amount": 1 })]),
+    ];
+    prop_oneof![
+        text(),
+        vec(text(), 0..3).prop_map(Json::Array),
+        (text(), text()).prop_map(|(drop, size)| json!({ "dropId": drop, "size": size })),
+        text().prop_map(|id| json!({ "reservationId": id })),
+        (text(), price, values())
+            .prop_map(|(name, price, stock)| json!({ "name": name, "price": price, "stock": stock })),
+        values(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3_000) })]
+
+    /// The library finds nothing in what is sure.
+    #[test]
+    fn what_is_sure_is_valid(
+        document in select(vec![RESERVE, CREATE, LIST, OF_STATUS, DROP, NODES]),
+        a in option::weighted(0.9, likely()),
+        b in option::weighted(0.9, likely()),
+    ) {
+        static SCHEMA: LazyLock<graphql::Executable> =
+            LazyLock::new(|| graphql::builder().extension(OnlyValidate).finish());
+        let given = [("a", a), ("b", b)].into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let variables = Json::Object(given.collect());
+        let request = Request::new(document).variables(Variables::from_json(variables.clone()));
+        let parsed = parse_query(document).unwrap();
+        if crate::graphql::gate::check_variables(operation(&parsed), &request).is_ok() && are_sure(document, &variables) {
+            let response = SCHEMA.execute(request).now_or_never().unwrap();
+            prop_assert!(response.is_ok(), "{document} {variables}: {response:?}");
+        }
+    }
+}
