@@ -66,6 +66,12 @@ impl<'a> Pgbench<'a> {
         this
     }
 
+    /// Leaves nothing to vacuum or to write out while something else is measured.
+    pub async fn clear(self) {
+        self.postgres.run("postgres", &format!("DROP DATABASE {} WITH (FORCE)", self.database)).await;
+        self.postgres.run("postgres", "CHECKPOINT").await;
+    }
+
     async fn run(&self, statements: &[&str]) {
         for statement in statements {
             self.postgres.run(&self.database, statement).await;

@@ -66,12 +66,14 @@ pub async fn round(plan: &Plan, postgres: &Postgres, round: usize, figures: &mut
             Pgbench::prepare(postgres, round, Tables::Ours).await,
             Pgbench::prepare(postgres, round, Tables::Bare).await,
         ];
-        sell(plan, &by_itself, &server, figures).await;
+        let ours = sell(plan, &by_itself, &server, figures).await;
         say("a lone buyer");
         alone(plan, &by_itself, &server, figures).await;
-        batches_of_one(plan, postgres, round, figures).await;
         say("500 buyers on 50 pairs; purchases");
         rush_and_purchases(&server, figures).await;
+        say("batches of one, and batches in PostgreSQL by itself");
+        batches_of_one(plan, postgres, round, figures).await;
+        batches(plan, by_itself, ours, figures).await;
     }
     if plan.wants("lapse") {
         say("holds that lapse");
@@ -114,7 +116,8 @@ fn requests(drop: &str, count: usize) -> Vec<Bytes> {
     (0..count).map(|number| post(Some(&token()), &reserve_body(drop, number))).collect()
 }
 
-async fn sell(plan: &Plan, [same, bare]: &[Pgbench<'_>; 2], server: &Server, figures: &mut Figures) {
+/// Returns how many a second, from 64 connections.
+async fn sell(plan: &Plan, [same, bare]: &[Pgbench<'_>; 2], server: &Server, figures: &mut Figures) -> f64 {
     let seconds = u32::try_from(plan.time.as_secs().max(2)).unwrap();
     let warm = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
     reservations(server, &warm, 64, Duration::from_millis(500)).await;
@@ -125,8 +128,6 @@ async fn sell(plan: &Plan, [same, bare]: &[Pgbench<'_>; 2], server: &Server, fig
     for (name, ratio, other) in [
         ("plain", "reservations / plain", same.one_by_one(seconds).await),
         ("plain, bare tables", "reservations / plain, bare tables", bare.one_by_one(seconds).await),
-        ("batches", "reservations / batches", same.batches(seconds).await),
-        ("batches, bare tables", "reservations / batches, bare tables", bare.batches(seconds).await),
     ] {
         figures.add(name, other);
         figures.add(ratio, ours.per_second() / other);
@@ -149,6 +150,21 @@ async fn sell(plan: &Plan, [same, bare]: &[Pgbench<'_>; 2], server: &Server, fig
     let open = load::run_at(server.address, 256, rate, plan.time, request, succeeded).await;
     figures.add("at 6,000 a second, p50 from when it was due", open.percentile(0.5));
     figures.add("at 6,000 a second, p99 from when it was due", open.percentile(0.99));
+    ours.per_second()
+}
+
+/// What PostgreSQL can do in batches, beside `ours` a second.
+async fn batches(plan: &Plan, [same, bare]: [Pgbench<'_>; 2], ours: f64, figures: &mut Figures) {
+    let seconds = u32::try_from(plan.time.as_secs().max(2)).unwrap();
+    for (name, ratio, other) in [
+        ("batches", "reservations / batches", same.batches(seconds).await),
+        ("batches, bare tables", "reservations / batches, bare tables", bare.batches(seconds).await),
+    ] {
+        figures.add(name, other);
+        figures.add(ratio, ours / other);
+    }
+    same.clear().await;
+    bare.clear().await;
 }
 
 /// The same server, with a transaction for each reservation.
