@@ -249,6 +249,8 @@ async fn reserve_all(server: &Server, drop: &str, tokens: &[String]) -> (f64, Ve
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         (buyer, answer["data"]["reserve"]["reservation"]["id"].as_str().unwrap().to_owned())
     };
+    // Who came first buys first.
+    answers.sort_by_key(|(buyer, _)| *buyer);
     (rate, answers.into_iter().map(hold).collect())
 }
 
