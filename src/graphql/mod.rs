@@ -53,7 +53,7 @@ type Executable = async_graphql::Schema<query::Query, mutation::Mutation, subscr
 pub struct Schema {
     whole: Executable,
     /// Leaves out the rules that a document was found to keep: a client sends the same few again and again, and to validate
-    /// one costs as much as to execute it.
+    /// one is a fifth of what a request costs.
     known: Executable,
 }
 

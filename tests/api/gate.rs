@@ -266,11 +266,8 @@ async fn wrong_variables_of_a_known_document_are_refused_before_anything_is_done
             assert!(known["errors"].is_array() && known.get("data").is_none(), "{wrong}: {known}");
         }
         // Valid as far as its first operation goes.
-        let document = format!(
-            "query A {{ serverTime }} mutation B($a: ReserveInput!, $id: ID!) {{ a: reserve(input: $a) {{ serverTime }}
-             b: reserve(input: {{ dropId: $id, size: 9 }}) {{ serverTime }} }} # {}",
-            second.token
-        );
+        let document = "query A { serverTime } mutation B($a: ReserveInput!, $id: ID!) {
+            a: reserve(input: $a) { serverTime } b: reserve(input: { dropId: $id, size: 9 }) { serverTime } }";
         for (operation, is_answered) in [("A", true), ("A", true), ("B", false)] {
             let variables = if is_answered { json!({}) } else { json!({ "a": good(), "id": global(drop) }) };
             let body = json!({ "query": document, "operationName": operation, "variables": variables });
@@ -280,6 +277,18 @@ async fn wrong_variables_of_a_known_document_are_refused_before_anything_is_done
         }
         assert_eq!(app.counts(drop).await, counts);
         assert_eq!(app.data(Some(&second.token), TWO, both).await["a"]["userErrors"], json!([]));
+    })
+    .await;
+}
+
+/// The library asks a type that is not there about a default, and panics.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_variable_of_an_unknown_type_is_refused() {
+    drive_still(async |app| {
+        for declared in ["$a: Nope", "$a: [Nope] = [1]", "$a: [[Nope!]!]! = [[1]]", "$a: [Drop] = [1]"] {
+            let query = format!("query({declared}) {{ serverTime @skip(if: $a) }}");
+            assert_eq!(app.error_code(None, &query, json!({})).await, "GRAPHQL_VALIDATION_FAILED", "{query}");
+        }
     })
     .await;
 }

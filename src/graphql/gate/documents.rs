@@ -23,14 +23,16 @@ const LONGEST: usize = 4 * 1024;
 /// A document that was admitted.
 pub(in crate::graphql) struct Document {
     pub(super) parsed: ExecutableDocument,
-    /// Whether that it is valid with some variables says something about others.
+    /// Whether that it is valid with some variables says something about others. Not where there are several operations: the
+    /// library compares the fragments of all of them with the variables of the one that is asked for.
     can_be_known: bool,
     is_valid: AtomicBool,
 }
 
 impl Document {
     pub(super) fn new(parsed: ExecutableDocument) -> Self {
-        Self { can_be_known: variables::stand_alone(&parsed), parsed, is_valid: AtomicBool::new(false) }
+        let can_be_known = parsed.operations.iter().count() == 1 && variables::stand_alone(&parsed);
+        Self { can_be_known, parsed, is_valid: AtomicBool::new(false) }
     }
 
     /// Whether it is known to be valid with any variables that [fit](variables::surely_fit).

@@ -57,6 +57,7 @@ struct Inner {
 impl Gate {
     /// One that lets nothing past that is larger than `limits`.
     pub fn new(limits: &Limits) -> Self {
+        variables::prepare();
         Self(Arc::new(Inner { limits: *limits, documents: Documents::new() }))
     }
 
@@ -97,6 +98,10 @@ impl Gate {
         text::measure(text, &self.0.limits)?;
         let parsed = parse_query(text).map_err(|error| ApiError::ParseFailed(error.to_string()))?;
         selection::measure(&parsed, &self.0.limits)?;
+        if let Some((name, of)) = variables::find_unknown(&parsed) {
+            let why = format!("The variable ${name} is a {of}, and there is no such input type.");
+            return Err(ApiError::ValidationFailed(why));
+        }
         let document = Arc::new(Document::new(parsed));
         self.0.documents.keep(text, &document);
         Ok(document)
@@ -119,7 +124,8 @@ fn check_mutation(roots: &[&str]) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// What the library would find only when it comes to the field: an earlier field of a mutation would have been done by then.
+/// Refuses variables that the library would refuse only when it comes to the field: an earlier field of a mutation would have
+/// been done by then.
 fn check_variables(operation: &OperationDefinition, request: &Request) -> Result<(), ApiError> {
     for definition in &operation.variable_definitions {
         let VariableDefinition { name, var_type, default_value, .. } = &definition.node;
@@ -134,10 +140,8 @@ fn check_variables(operation: &OperationDefinition, request: &Request) -> Result
                 "The variable ${name} is required and was not given."
             )));
         }
-        if given.is_some_and(|given| variables::lacks_object(expected, given)) {
-            return Err(ApiError::BadUserInput(format!(
-                "Something in the variable ${name}, a {expected}, should be an object and is none."
-            )));
+        if given.is_some_and(|given| variables::misfits(expected, given)) {
+            return Err(ApiError::BadUserInput(format!("The variable ${name} is no {expected}.")));
         }
     }
     Ok(())
@@ -193,6 +197,28 @@ mod tests {
             let request = admitted.unwrap_or_else(|error| panic!("{error:?}: {document}")).request;
             // There is no service behind the schema, and none of these gets as far.
             schema.whole.execute(request).await;
+        }
+    }
+
+    #[test]
+    fn a_document_is_known_once_it_was_valid() {
+        let gate = Gate::new(&Limits::default());
+        for (document, is_known) in [
+            ("query($a: Int) { drops(first: $a) { nodes { id } } }", true),
+            ("query A { serverTime } query B { serverTime }", false),
+            ("query A($a: ID!) { nodes(ids: [$a]) { id } }", false),
+        ] {
+            let admit = |first: i32| {
+                let mut request = Request::new(document);
+                request.operation_name = document.starts_with("query A").then(|| "A".to_owned());
+                let variables = serde_json::json!({ "a": first });
+                let request = request.variables(async_graphql::Variables::from_json(variables));
+                gate.admit(request, &Credentials::Anonymous).unwrap_or_else(|error| panic!("{error:?}"))
+            };
+            let admitted = admit(5);
+            assert!(!admitted.is_surely_valid, "{document}");
+            admitted.document.note_valid();
+            assert_eq!(admit(6).is_surely_valid, is_known, "{document}");
         }
     }
 }

@@ -1,8 +1,11 @@
-//! Whether the values of variables are, beyond doubt, of the types that their operation declares.
+//! Whether variables are of the types that their operation declares.
 //!
-//! Of what GraphQL demands of a request, only one thing hangs on them: that an argument gets what it takes. Where a variable
-//! stands has been compared with its declared type when the document was found valid. Whatever is not plain here is called
-//! unsure, and the library looks at all of it again: so it is the library that says what is wrong.
+//! Beyond doubt, for a document that was valid before: of what GraphQL demands of a request only one thing hangs on the
+//! values, that an argument gets what it takes, and the place of a variable has been compared with its declared type.
+//! Whatever is not plain is called unsure, and the library looks at all of it again and says what is wrong.
+//!
+//! And certainly not, for every document: the library reads some values only when it comes to the field, when the mutations
+//! before it are done.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +16,7 @@ use std::{
 };
 
 use async_graphql::{
-    Positioned, Value, Variables,
+    Name, Number, Positioned, ScalarType as _, Value, Variables,
     parser::{
         parse_schema,
         types::{
@@ -23,8 +26,11 @@ use async_graphql::{
     },
 };
 
-/// What a type of our schema takes.
+use crate::graphql::date_time::DateTime;
+
+/// What an input type of our schema takes.
 enum Input {
+    Scalar,
     Enum(HashSet<String>),
     /// The fields, and those that must be there.
     Object(HashMap<String, Type>, Vec<String>),
@@ -55,12 +61,19 @@ static INPUTS: LazyLock<HashMap<String, Input>> = LazyLock::new(|| {
                 });
                 Input::Object(fields.collect(), required)
             }
+            TypeKind::Scalar => Input::Scalar,
             _ => return None,
         };
         Some((definition.name.node.to_string(), input))
     });
-    inputs.collect()
+    let built_in = ["String", "ID", "Int", "Float", "Boolean"].map(|name| (name.to_owned(), Input::Scalar));
+    inputs.chain(built_in).collect()
 });
+
+/// Reads the schema, which the first request would have to do.
+pub(super) fn prepare() {
+    LazyLock::force(&INPUTS);
+}
 
 /// Whether the variables that are given surely are what `operation` declares. One that must be given and is not was
 /// refused before.
@@ -82,9 +95,7 @@ fn fits(expected: &Type, value: &Value) -> bool {
         (BaseType::List(_), _) => false,
         (BaseType::Named(name), value) => match (name.as_str(), value) {
             ("String" | "ID", Value::String(_)) | ("Boolean", Value::Boolean(_)) => true,
-            ("Int", Value::Number(number)) => {
-                number.as_i64().is_some_and(|number| i32::try_from(number).is_ok())
-            }
+            ("Int", Value::Number(number)) => is_int(number),
             (name, value) => match (INPUTS.get(name), value) {
                 (Some(Input::Enum(names)), Value::String(value)) => names.contains(value),
                 (Some(Input::Object(fields, required)), Value::Object(values)) => {
@@ -99,28 +110,53 @@ fn fits(expected: &Type, value: &Value) -> bool {
     }
 }
 
-/// Whether something else than an object stands where an input object is expected: the one thing in a variable's value that
-/// the library does not see before it executes the field, when those before it are done.
-pub(super) fn lacks_object(expected: &Type, value: &Value) -> bool {
+/// Whether the value is none of this type, in a way that the library does not see before it comes to the field.
+pub(super) fn misfits(expected: &Type, value: &Value) -> bool {
     match (&expected.base, value) {
         (_, Value::Null) => false,
         (BaseType::List(expected), Value::List(values)) => {
-            values.iter().any(|value| lacks_object(expected, value))
+            values.iter().any(|value| misfits(expected, value))
         }
         // One value stands for a list of it.
-        (BaseType::List(expected), value) => lacks_object(expected, value),
-        (BaseType::Named(name), value) => match (INPUTS.get(name.as_str()), value) {
-            (Some(Input::Object(fields, _)), Value::Object(values)) => values.iter().any(|(name, value)| {
-                fields.get(name.as_str()).is_some_and(|field| lacks_object(field, value))
-            }),
-            (Some(Input::Object(..)), _) => true,
-            _ => false,
+        (BaseType::List(expected), value) => misfits(expected, value),
+        (BaseType::Named(name), value) => match (name.as_str(), value) {
+            ("Int", Value::Number(number)) => number.is_i64() && !is_int(number),
+            ("DateTime", value) => DateTime::parse(value.clone()).is_err(),
+            (name, value) => match (INPUTS.get(name), value) {
+                (Some(Input::Object(fields, _)), Value::Object(values)) => {
+                    values.iter().any(|(name, value)| {
+                        fields.get(name.as_str()).is_some_and(|field| misfits(field, value))
+                    })
+                }
+                (Some(Input::Object(..)), _) => true,
+                _ => false,
+            },
         },
     }
 }
 
+fn is_int(number: &Number) -> bool {
+    number.as_i64().is_some_and(|number| i32::try_from(number).is_ok())
+}
+
+/// A variable of a type that takes no input here: by its default the library would ask a type that is not there, and panic.
+pub(super) fn find_unknown(document: &ExecutableDocument) -> Option<(&Name, &Type)> {
+    fn named(of: &Type) -> &Name {
+        match &of.base {
+            BaseType::Named(name) => name,
+            BaseType::List(of) => named(of),
+        }
+    }
+    let operations = document.operations.iter().map(|(_, operation)| &operation.node);
+    let mut declared = operations.flat_map(|operation| &operation.variable_definitions);
+    declared.find_map(|definition| {
+        let (name, of) = (&definition.node.name.node, &definition.node.var_type.node);
+        (!INPUTS.contains_key(named(of).as_str())).then_some((name, of))
+    })
+}
+
 /// Whether each argument is a variable or has none in it. Of one that is made of both the library looks at no part when a
-/// variable in it is not given, or is another operation's: that it was found valid then means little.
+/// variable in it is not given: that it was found valid then means little.
 pub(super) fn stand_alone(document: &ExecutableDocument) -> bool {
     let (mut open, mut values) = (Vec::new(), Vec::new());
     let mut directives: Vec<&[Positioned<Directive>]> = Vec::new();
