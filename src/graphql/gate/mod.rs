@@ -6,6 +6,8 @@
 
 mod documents;
 mod selection;
+#[cfg(test)]
+mod tests;
 mod text;
 mod variables;
 
@@ -167,58 +169,5 @@ fn chosen<'a>(
             Some(only) if operations.len() == 1 => Ok(&only.node),
             _ => Err(refuse("The document has several operations: set operationName.")),
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::graphql;
-
-    /// Who sets every limit as high as it goes still has a server that lives: a test's thread has a stack of the size of
-    /// the runtime's.
-    #[tokio::test]
-    async fn the_highest_limits_are_survived() {
-        let limits = Limits::highest();
-        let schema = graphql::schema(true, &limits);
-        let gate = Gate::new(&limits);
-        let [open, close] = ["[", "]"].map(|bracket| bracket.repeat(limits.brackets - 2));
-        let nested = |open: &str, inner: &str, close: &str, times: usize| {
-            format!("{}{inner}{}", open.repeat(times), close.repeat(times))
-        };
-        let types = nested("fields { type { ", "name", " } }", limits.brackets / 2 - 2);
-        for document in [
-            format!("{{ drop(id: {open}1{close}) {{ id }} }}"),
-            format!("query($a: [ID] = {open}1{close}) {{ drop(id: $a) {{ id }} }}"),
-            nested("{ ... on Query ", "{ x }", " }", limits.brackets - 1),
-            format!("{{ __schema {{ types {{ {types} }} }} }}"),
-        ] {
-            let admitted = gate.admit(Request::new(&document), &Credentials::Anonymous);
-            let request = admitted.unwrap_or_else(|error| panic!("{error:?}: {document}")).request;
-            // There is no service behind the schema, and none of these gets as far.
-            schema.whole.execute(request).await;
-        }
-    }
-
-    #[test]
-    fn a_document_is_known_once_it_was_valid() {
-        let gate = Gate::new(&Limits::default());
-        for (document, is_known) in [
-            ("query($a: Int) { drops(first: $a) { nodes { id } } }", true),
-            ("query A { serverTime } query B { serverTime }", false),
-            ("query A($a: ID!) { nodes(ids: [$a]) { id } }", false),
-        ] {
-            let admit = |first: i32| {
-                let mut request = Request::new(document);
-                request.operation_name = document.starts_with("query A").then(|| "A".to_owned());
-                let variables = serde_json::json!({ "a": first });
-                let request = request.variables(async_graphql::Variables::from_json(variables));
-                gate.admit(request, &Credentials::Anonymous).unwrap_or_else(|error| panic!("{error:?}"))
-            };
-            let admitted = admit(5);
-            assert!(!admitted.is_surely_valid, "{document}");
-            admitted.document.note_valid();
-            assert_eq!(admit(6).is_surely_valid, is_known, "{document}");
-        }
     }
 }

@@ -1,34 +1,14 @@
 //! What counts as sure, held against the library's own validation.
 
-use std::{cell::Cell, sync::Arc};
+use std::cell::Cell;
 
-use async_graphql::{
-    Request, Response,
-    extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
-    parser::parse_query,
-};
+use async_graphql::{Request, parser::parse_query};
 use futures_util::FutureExt as _;
 use proptest::{collection::vec, option, prelude::*, sample::select, test_runner::TestRunner};
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::graphql::{self, gate::check_variables};
-
-/// Ends each request once it was validated: there is no service behind the schema.
-struct OnlyValidate;
-
-impl ExtensionFactory for OnlyValidate {
-    fn create(&self) -> Arc<dyn Extension> {
-        Arc::new(Self)
-    }
-}
-
-#[async_graphql::async_trait::async_trait]
-impl Extension for OnlyValidate {
-    async fn execute(&self, _: &ExtensionContext<'_>, _: Option<&str>, _: NextExecute<'_>) -> Response {
-        Response::default()
-    }
-}
+use crate::graphql::gate::{check_variables, tests::only_validating};
 
 const RESERVE: &str = "mutation($a: ReserveInput!, $b: PurchaseInput!) {
     reserve(input: $a) { serverTime } purchase(input: $b) { drop { id } } }";
@@ -164,7 +144,7 @@ fn likely() -> impl Strategy<Value = Json> {
 /// The library finds nothing in what is sure.
 #[test]
 fn what_is_sure_is_valid() {
-    let schema = graphql::builder().extension(OnlyValidate).finish();
+    let schema = only_validating();
     let sure = Cell::new(0);
     let documents = select(vec![RESERVE, CREATE, LIST, OF_STATUS, DROP, NODES, SPREAD]);
     let inputs = (documents, option::weighted(0.9, likely()), option::weighted(0.9, likely()));
