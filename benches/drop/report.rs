@@ -18,18 +18,25 @@ type Row = (&'static str, &'static str, &'static str, f64, f64, Better);
 
 const ROWS: [Row; 17] = [
     (
-        "reservations a second, one hot drop, 64 connections / pgbench, one transaction each, 32 clients",
+        "reservations a second, one hot drop, 64 connections / pgbench, one transaction each, 32 clients, the same tables",
         "reservations / plain",
         "x",
         7.0,
         16.0,
         More,
     ),
-    ("the same / pgbench, batches of 64 on one connection", "reservations / batches", "x", 0.2, 0.5, More),
+    (
+        "the same / pgbench, batches of 64 on one connection, the same tables",
+        "reservations / batches",
+        "x",
+        0.2,
+        0.5,
+        More,
+    ),
     ("p99 of a reserve, 64 connections", "p99 at 64", "ms", 15.0, 5.0, Less),
     ("p99 of a reserve, 256 connections", "p99 at 256", "ms", 40.0, 13.0, Less),
     (
-        "p50 of a lone reserve / a lone single-statement transaction over the same driver",
+        "p50 of a lone reserve / a lone single-statement transaction over the same driver, the same tables",
         "lone / statement",
         "x",
         2.0,
