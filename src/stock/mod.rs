@@ -6,6 +6,7 @@
 pub mod audit;
 mod batch;
 mod decide;
+mod expected;
 mod first_pages;
 mod lists;
 mod memory;

@@ -18,6 +18,9 @@ use tokio::{
 
 /// A simple query, as the driver sends it (PostgreSQL, "Message Formats").
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+const BEGIN: &[u8] = b"BEGIN ISOLATION LEVEL";
+/// What writes, and commits by itself where no transaction was begun, after the name by which it is prepared.
+const CHANGE: &[u8] = b"\0WITH locked AS";
 
 /// How PostgreSQL says that it ends a session, and as many bytes in another language.
 const LAST_WORDS: &[u8] = b"terminating connection";
@@ -41,7 +44,7 @@ pub enum Weather {
 
 #[derive(Default)]
 struct Orders {
-    /// The answer to the next COMMIT is lost, and the connection with it.
+    /// The answer to the next commit is lost, and the connection with it.
     lose_commit: AtomicBool,
     /// After so many more bytes from the server its connection is cut; 0: never.
     cut_after: AtomicUsize,
@@ -109,12 +112,12 @@ impl Proxy {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Loses the answer to the next COMMIT, which is done.
+    /// Loses the answer to the next commit, which is done: a COMMIT, or a change without a transaction around it.
     pub fn lose_next_commit(&self) {
         self.orders.lose_commit.store(true, Ordering::Relaxed);
     }
 
-    /// Answers to COMMIT that were lost.
+    /// Answers to commits that were lost.
     pub fn lost_commits(&self) -> usize {
         self.orders.lost_commits.load(Ordering::Relaxed)
     }
@@ -158,7 +161,7 @@ impl Way {
         let postgres_spoke = Mutex::new(true);
         let lost = AtomicBool::new(false);
         let there = async {
-            let mut buffer = vec![0; 64 * 1024];
+            let (mut buffer, mut commits) = (vec![0; 64 * 1024], Commits::default());
             while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
                 if std::mem::take(&mut *postgres_spoke.lock().unwrap()) {
                     self.orders.turns.fetch_add(1, Ordering::Relaxed);
@@ -176,8 +179,7 @@ impl Way {
                         false
                     }
                 };
-                let commits = bytes.windows(COMMIT.len()).any(|window| window == COMMIT);
-                if commits && self.orders.lose_commit.swap(false, Ordering::Relaxed) {
+                if commits.are_in(bytes) && self.orders.lose_commit.swap(false, Ordering::Relaxed) {
                     lost.store(true, Ordering::Relaxed);
                 }
                 match self.arrive(Weather::HalfOpen).await {
@@ -223,9 +225,39 @@ impl Way {
     }
 }
 
+/// Finds commits in what a server says on one connection.
+#[derive(Default)]
+struct Commits {
+    in_transaction: bool,
+    /// The change's name, between zeros, as it is called by (PostgreSQL, "Message Formats": Bind).
+    change: Option<Vec<u8>>,
+}
+
+impl Commits {
+    fn are_in(&mut self, bytes: &[u8]) -> bool {
+        let says = |text: &[u8]| position(bytes, text).is_some();
+        self.in_transaction |= says(BEGIN);
+        if says(COMMIT) {
+            self.in_transaction = false;
+            return true;
+        }
+        if let Some(end) = position(bytes, CHANGE) {
+            // The driver's names are an s and a number.
+            let start = bytes[..end].iter().rposition(|byte| *byte == b's').unwrap();
+            self.change = Some([&[0], &bytes[start..end], &[0]].concat());
+            return false;
+        }
+        !self.in_transaction && self.change.as_deref().is_some_and(says)
+    }
+}
+
+fn position(bytes: &[u8], text: &[u8]) -> Option<usize> {
+    bytes.windows(text.len()).position(|window| window == text)
+}
+
 /// Puts what it finds into as many bytes.
 fn translate(bytes: &mut [u8]) {
-    let found = bytes.windows(LAST_WORDS.len()).position(|window| window == LAST_WORDS);
+    let found = position(bytes, LAST_WORDS);
     if let Some(words) = found.and_then(|start| bytes.get_mut(start..start + LAST_WORDS.len())) {
         words.copy_from_slice(TRANSLATED);
     }

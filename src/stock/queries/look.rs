@@ -39,8 +39,8 @@ pub(in crate::stock) async fn lock_drop(
 }
 
 statement!(
-    LookAtSizes -> (Timestamptz, BigInt, Integer, Text, Integer, Integer, Integer, Integer, Integer),
-    "SELECT (SELECT clock_timestamp()), txid_current(), (SELECT stock_version FROM drops WHERE id = $1),
+    LookAtSizes -> (Timestamptz, Integer, Text, Integer, Integer, Integer, Integer, Integer),
+    "SELECT (SELECT clock_timestamp()), (SELECT stock_version FROM drops WHERE id = $1),
             size, total, available, held, sold, next_pair
      FROM drop_sizes WHERE drop_id = $1 ORDER BY position",
     { id: SqlUuid => Uuid }
@@ -86,8 +86,6 @@ statement!(
 
 /// What was seen under the lock.
 pub(in crate::stock) struct Looked {
-    /// In which transaction. One that changes something has to be the same.
-    pub(in crate::stock) transaction: i64,
     /// To be the one that was locked: else the look came before the lock.
     pub(in crate::stock) version: i32,
     pub(in crate::stock) now: Timestamp,
@@ -131,7 +129,7 @@ pub(in crate::stock) async fn look(
     // Each buyer's holds once, however often they ask.
     named.users.sort_unstable();
     named.users.dedup();
-    type SizeRow = (Timestamp, i64, i32, String, i32, i32, i32, i32, i32);
+    type SizeRow = (Timestamp, i32, String, i32, i32, i32, i32, i32);
     type KnownRow = (ReservationRow, String, Option<String>, bool);
     let (mut first, mut second) = (connection, connection);
     let (sizes, holds) = try_join!(
@@ -139,7 +137,7 @@ pub(in crate::stock) async fn look(
         LookAtSizes { id: id.0 }.load::<SizeRow>(&mut first),
         named.load::<KnownRow>(&mut second),
     )?;
-    let Some((now, transaction, version)) = sizes.as_slice().first().map(|row| (row.0, row.1, row.2)) else {
+    let Some((now, version)) = sizes.as_slice().first().map(|row| (row.0, row.1)) else {
         return Ok(None);
     };
     let mut known: HashMap<HoldId, Known> = HashMap::new();
@@ -149,13 +147,12 @@ pub(in crate::stock) async fn look(
         let reservation = row.of_drop(id)?;
         known.insert(reservation.id.hold_id, Known { reservation, key, admission_id });
     }
-    let next_pairs = sizes.iter().map(|row| (row.3.clone(), row.8)).collect();
-    let size = |(_, _, _, size, total, available, held, sold, _): SizeRow| SizeStock {
+    let next_pairs = sizes.iter().map(|row| (row.2.clone(), row.7)).collect();
+    let size = |(_, _, size, total, available, held, sold, _): SizeRow| SizeStock {
         size,
         count: StockCount { total, available, held, sold },
     };
     Ok(Some(Looked {
-        transaction,
         version,
         now,
         sizes: sizes.into_iter().map(size).collect(),

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::Result;
 use crate::{
     clock::Timestamp,
-    db::{DbError, statement},
+    db::statement,
     drops::StockCount,
-    ids::DropId,
-    stock::decide::{Grant, Look, Plan},
+    ids::{DropId, UserId},
+    stock::decide::{Look, Plan},
 };
 
 statement!(
@@ -38,14 +38,10 @@ pub(in crate::stock) async fn list_freed_pairs(
     Ok(list.load(&mut connection).await?)
 }
 
-/// A hold to be made, with its pair.
-pub(in crate::stock) struct NewHold<'a> {
-    pub(in crate::stock) grant: &'a Grant,
-    pub(in crate::stock) pair_number: i32,
-}
-
 /// The drop after the batch.
 pub(in crate::stock) struct Settled {
+    /// The database clock.
+    pub(in crate::stock) now: Timestamp,
     pub(in crate::stock) version: i32,
     pub(in crate::stock) counts: HashMap<String, StockCount>,
     /// When the next of the holds lapses that were there before.
@@ -53,10 +49,14 @@ pub(in crate::stock) struct Settled {
 }
 
 statement!(
-    /// Everything that a batch changes. What the counters and the ledger move by is what the statements above them
-    /// returned. Where that is not all that was planned, or where this is another transaction than the one that has the
-    /// lock, there is no next version, which the table refuses: nothing is done then, also with the COMMIT already on its
-    /// way.
+    /// Everything that a batch changes, or nothing and no row: where the drop has another version than the one by which
+    /// the batch was planned. Under the drop's lock, which is taken again where the transaction has it already. A batch that
+    /// looked under it finds the same version; to one that did not, the version says that nobody changed anything since.
+    /// Then the snapshot is right as well, though it is older than the lock: who changes a drop raises its version in the
+    /// same transaction.
+    ///
+    /// `as_expected`: with `$17` the batch did not look. It takes its clock for right to within a tenth of a second, no
+    /// hold for due, and some buyers for new ones, who are looked up one by one, as in the looks.
     ///
     /// `closed`: the guards repeat what `decide` has decided: no expiry before the deadline, no purchase from it on, and
     /// nothing twice. The rows are found one by one, as in the looks, and then named by their place. Naming the status
@@ -64,13 +64,34 @@ statement!(
     ///
     /// `made`: asks for the number of closed holds, so that it begins when all of them are. A pair that is given back can
     /// be had again.
+    ///
+    /// What the counters and the ledger move by is what the statements above them returned. Where that is not all that was
+    /// planned there is no next version, which the table refuses: nothing is done then, also with the COMMIT already on
+    /// its way.
     Change -> (
-        Integer, Nullable<Timestamptz>, Nullable<Text>, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>,
-        Nullable<Integer>,
+        Integer, Timestamptz, Nullable<Timestamptz>,
+        (Nullable<Text>, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>),
     ),
-    "WITH closed AS (
+    "WITH locked AS (
+        SELECT FROM drops WHERE id = $4 AND stock_version = $15 FOR UPDATE
+     ), next AS (
+        SELECT expires_at FROM reservations WHERE drop_id = $4 AND status = 'active' AND id <> ALL($2)
+        ORDER BY expires_at, id LIMIT 1
+     ), expected AS MATERIALIZED (
+        SELECT CASE WHEN NOT EXISTS (SELECT FROM locked) THEN false
+                    WHEN NOT $17 THEN true
+                    ELSE clock_timestamp() BETWEEN $1 AND $1 + interval '100 ms'
+                         AND NOT EXISTS (SELECT FROM next WHERE expires_at <= $1)
+                         AND NOT EXISTS (
+                            SELECT FROM unnest($16) AS newcomer (id) CROSS JOIN LATERAL (
+                                SELECT FROM reservations AS r WHERE r.user_id = newcomer.id AND r.drop_id = $4
+                                ORDER BY r.idempotency_key LIMIT 1
+                            ) AS found
+                         )
+               END AS is_so
+     ), closed AS (
         UPDATE reservations AS r SET status = ($3)[array_position($2, r.id)], closed_at = $1
-        WHERE r.ctid = ANY (ARRAY(
+        WHERE (SELECT is_so FROM expected) AND r.ctid = ANY (ARRAY(
             SELECT found.place FROM unnest($2, $3) AS closing (id, status) CROSS JOIN LATERAL (
                 SELECT f.ctid AS place FROM reservations AS f
                 WHERE f.drop_id = $4 AND f.id = closing.id AND f.closed_at IS NULL
@@ -92,7 +113,7 @@ statement!(
         SELECT $4, id, size, pair_number, user_id, 'active', $5, $6, key, admission_id, $1,
                $1 + make_interval(secs => $7)
         FROM unnest($8, $9, $10, $11, $12, $13) AS given (id, size, pair_number, user_id, key, admission_id)
-        WHERE (SELECT count(*) FROM closed) = cardinality($2)
+        WHERE (SELECT is_so FROM expected) AND (SELECT count(*) FROM closed) = cardinality($2)
         RETURNING size, pair_number
      ), moves AS (
         SELECT size,
@@ -118,10 +139,10 @@ statement!(
         SET stock_version = CASE
                 WHEN (SELECT coalesce(sum(reserved + purchased + released + expired), 0) FROM moved)
                          = cardinality($2) + cardinality($8)
-                     AND txid_current() = $15 AND (SELECT count(*) FROM bought) = cardinality(array_positions($3, 'purchased'))
+                     AND (SELECT count(*) FROM bought) = cardinality(array_positions($3, 'purchased'))
                 THEN stock_version + 1 END,
             cancelled_at = CASE WHEN $14 THEN $1 ELSE cancelled_at END
-        WHERE id = $4 RETURNING stock_version
+        WHERE id = $4 AND (SELECT is_so FROM expected) RETURNING stock_version
      ), event AS (
         INSERT INTO stock_events (drop_id, version, kind, at, sizes, restocked, reserved, purchased, released,
                                   expired, total, available, held, sold)
@@ -136,10 +157,7 @@ statement!(
             FROM moved
         ) AS columns
      )
-     SELECT stock_version,
-            (SELECT expires_at FROM reservations WHERE drop_id = $4 AND status = 'active' AND id <> ALL($2)
-             ORDER BY expires_at, id LIMIT 1),
-            size, total, available, held, sold
+     SELECT stock_version, clock_timestamp(), (SELECT expires_at FROM next), size, total, available, held, sold
      FROM bumped LEFT JOIN moved ON true",
     {
         now: Timestamptz => Timestamp, closings: Array<SqlUuid> => Vec<Uuid>,
@@ -148,24 +166,37 @@ statement!(
         sizes: Array<Text> => Vec<String>, pair_numbers: Array<Integer> => Vec<i32>,
         users: Array<SqlUuid> => Vec<Uuid>, keys: Array<Text> => Vec<String>,
         admissions: Array<Nullable<Text>> => Vec<Option<String>>, cancels: Bool => bool,
-        transaction: BigInt => i64,
+        version: Integer => i32, newcomers: Array<SqlUuid> => Vec<Uuid>, is_expected: Bool => bool,
     }
 );
 
+/// A batch as it was worked out.
+pub(in crate::stock) struct Planned<'a> {
+    /// By what.
+    pub(in crate::stock) look: &'a Look,
+    /// Of which version.
+    pub(in crate::stock) version: i32,
+    /// Where nobody looked: who is taken for a buyer without any reservation.
+    pub(in crate::stock) newcomers: Option<&'a [UserId]>,
+    pub(in crate::stock) plan: &'a Plan,
+    /// The pair of each grant.
+    pub(in crate::stock) pairs: &'a [i32],
+}
+
 /// Closes holds and books the purchases among them, makes holds that begin now, and moves the counters, the version and
-/// the ledger.
+/// the ledger. `None`: the drop is not as the batch takes it to be, and nothing was done.
 ///
 /// # Errors
 /// The database; also when it did less than was planned.
 pub(in crate::stock) async fn change(
     mut connection: &AsyncPgConnection,
     drop_id: DropId,
-    transaction: i64,
-    look: &Look,
-    plan: &Plan,
-    holds: &[NewHold<'_>],
-) -> Result<Settled> {
-    type Row = (i32, Option<Timestamp>, Option<String>, Option<i32>, Option<i32>, Option<i32>, Option<i32>);
+    planned: Planned<'_>,
+) -> Result<Option<Settled>> {
+    type Count = (Option<String>, Option<i32>, Option<i32>, Option<i32>, Option<i32>);
+    type Row = (i32, Timestamp, Option<Timestamp>, Count);
+    let Planned { look, version, newcomers, plan, pairs } = planned;
+    let grants = &plan.grants;
     let change = Change {
         now: look.now,
         closings: plan.closings.iter().map(|closing| closing.hold_id.0).collect(),
@@ -174,22 +205,21 @@ pub(in crate::stock) async fn change(
         amount: look.catalogue.price.amount,
         currency: look.catalogue.price.currency.clone(),
         hold_seconds: look.catalogue.hold_seconds,
-        ids: holds.iter().map(|hold| hold.grant.hold_id.0).collect(),
-        sizes: holds.iter().map(|hold| hold.grant.size.clone()).collect(),
-        pair_numbers: holds.iter().map(|hold| hold.pair_number).collect(),
-        users: holds.iter().map(|hold| hold.grant.user.0).collect(),
-        keys: holds.iter().map(|hold| hold.grant.key.clone()).collect(),
-        admissions: holds.iter().map(|hold| hold.grant.admission_id.clone()).collect(),
+        ids: grants.iter().map(|grant| grant.hold_id.0).collect(),
+        sizes: grants.iter().map(|grant| grant.size.clone()).collect(),
+        pair_numbers: pairs.to_vec(),
+        users: grants.iter().map(|grant| grant.user.0).collect(),
+        keys: grants.iter().map(|grant| grant.key.clone()).collect(),
+        admissions: grants.iter().map(|grant| grant.admission_id.clone()).collect(),
         cancels: plan.cancels_drop,
-        transaction,
+        version,
+        newcomers: newcomers.unwrap_or_default().iter().map(|user| user.0).collect(),
+        is_expected: newcomers.is_some(),
     };
     let rows: Vec<Row> = change.load(&mut connection).await?;
-    let (version, next_deadline) = match rows.as_slice() {
-        [(version, next_deadline, ..), ..] => (*version, *next_deadline),
-        [] => return Err(DbError::Unexpected("the drop vanished under its lock".to_owned())),
-    };
-    let count = |(_, _, size, total, available, held, sold): Row| {
+    let Some(&(version, now, next_deadline, _)) = rows.as_slice().first() else { return Ok(None) };
+    let count = |(_, _, _, (size, total, available, held, sold)): Row| {
         Some((size?, StockCount { total: total?, available: available?, held: held?, sold: sold? }))
     };
-    Ok(Settled { version, counts: rows.into_iter().filter_map(count).collect(), next_deadline })
+    Ok(Some(Settled { now, version, counts: rows.into_iter().filter_map(count).collect(), next_deadline }))
 }

@@ -13,6 +13,7 @@ use crate::{
     ids::DropId,
     stock::{
         batch::{self, Done},
+        expected::Expected,
         memory::Memory,
         operation::{Operation, StockError},
     },
@@ -32,6 +33,8 @@ pub(super) struct Queue {
     memory: Arc<Memory>,
     /// When the next hold lapses, as far as is known.
     deadline: Option<Instant>,
+    /// How the last batch left the drop, if that is known.
+    expected: Option<Expected>,
 }
 
 impl Queue {
@@ -41,7 +44,7 @@ impl Queue {
         messages: mpsc::Receiver<Message>,
         memory: Arc<Memory>,
     ) -> Self {
-        Self { all, drop_id, messages, memory, deadline: None }
+        Self { all, drop_id, messages, memory, deadline: None, expected: None }
     }
 
     pub(super) async fn work(mut self) {
@@ -158,7 +161,7 @@ impl Queue {
     fn tell(&mut self, done: Done, jobs: Vec<Job>) {
         self.deadline = done.next_deadline.map(|deadline| {
             // A clock that runs ahead must not make the task spin.
-            done.state.read.moment_of(deadline).max(Instant::now() + Duration::from_millis(1))
+            done.clock.moment_of(deadline).max(Instant::now() + Duration::from_millis(1))
         });
         let metrics = &self.all.metrics;
         metrics.holds_released.inc_by(done.released);
@@ -179,7 +182,7 @@ impl Queue {
     /// Runs the batch until its outcome is known, or for as long as its oldest operation can wait. A lost answer to
     /// COMMIT means unknown, not failed: the same batch again waits for the old backend's lock and then finds by
     /// key and id what was done. What is begun is not given up for a lock either.
-    async fn settle(&self, jobs: &mut [Job]) -> Result<Option<Done>, DbError> {
+    async fn settle(&mut self, jobs: &mut [Job]) -> Result<Option<Done>, DbError> {
         let operations: Vec<Operation> = jobs.iter().map(|job| job.operation.clone()).collect();
         let is_begun = jobs.iter().any(|job| job.is_begun);
         let waiting = jobs.iter().filter(|job| job.is_begun == is_begun).map(|job| job.waits_since);
@@ -207,12 +210,13 @@ impl Queue {
         }
     }
 
-    async fn try_once(&self, operations: &[Operation]) -> Result<Option<Done>, DbError> {
+    async fn try_once(&mut self, operations: &[Operation]) -> Result<Option<Done>, DbError> {
         let _under_way = UnderWay::new(&self.all.under_way);
         let began = Instant::now();
         let connection = self.all.db.connection().await?;
         // Given up, a transaction takes its connection with it.
-        let outcome = timeout(WATCHDOG, batch::run(connection, self.drop_id, operations)).await;
+        let run = batch::run(connection, self.drop_id, operations, &mut self.expected);
+        let outcome = timeout(WATCHDOG, run).await;
         self.all.metrics.stock_transaction.observe(began.elapsed().as_secs_f64());
         outcome
             .unwrap_or_else(|_| Err(DbError::Unavailable("no answer within the watchdog's time".to_owned())))

@@ -1,0 +1,159 @@
+//! A batch as it is worked out, and what came of it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use chrono::TimeDelta;
+
+use super::{Done, numbers::Numbers};
+use crate::{
+    clock::{ClockReading, Timestamp},
+    drops::DropState,
+    ids::{DropId, HoldId, ReservationId},
+    stock::{
+        Reservation, ReservationStatus,
+        decide::{Grant, Known, Look, Plan, Verdict},
+        expected::{Basis, Expected},
+        operation::{Answer, Refusal},
+        queries::{Planned, Settled},
+    },
+};
+
+/// What a batch goes by, and what it is to do.
+pub(super) struct Draft {
+    drop_id: DropId,
+    basis: Basis,
+    pub(super) plan: Plan,
+    /// All that is known of.
+    holds: HashMap<HoldId, Known>,
+}
+
+/// A batch that was done.
+pub(super) struct Outcome {
+    draft: Draft,
+    done: Done,
+}
+
+impl Draft {
+    pub(super) fn new(drop_id: DropId, mut basis: Basis, decide: impl FnOnce(&Look) -> Plan) -> Self {
+        let plan = decide(&basis.look);
+        let known = std::mem::take(&mut basis.look.known);
+        let holds = known.into_iter().map(|known| (known.reservation.id.hold_id, known)).collect();
+        Self { drop_id, basis, plan, holds }
+    }
+
+    /// The pairs for its grants, as far as they are known.
+    pub(super) fn numbers(&self) -> Numbers {
+        Numbers::at_hand(&self.basis.look, &self.plan, &self.basis.next_pairs, &self.holds)
+    }
+
+    /// With a pair for each grant.
+    pub(super) fn planned<'a>(&'a self, pairs: &'a [i32]) -> Planned<'a> {
+        let Basis { look, version, newcomers, .. } = &self.basis;
+        Planned { look, version: *version, newcomers: newcomers.as_deref(), plan: &self.plan, pairs }
+    }
+
+    /// There was nothing to write.
+    pub(super) fn leave(self, clock: ClockReading, next_deadline: Option<Timestamp>) -> Outcome {
+        let done = self.done(self.state(), clock, next_deadline);
+        Outcome { draft: self, done }
+    }
+
+    /// It was written, with these pairs.
+    pub(super) fn settle(mut self, settled: Settled, pairs: Vec<i32>) -> Outcome {
+        let look = &self.basis.look;
+        let (mut expiry_delays, mut released) = (Vec::new(), 0);
+        for closing in &self.plan.closings {
+            if let Some(Known { reservation: hold, .. }) = self.holds.get_mut(&closing.hold_id) {
+                hold.status = closing.to;
+                hold.closed_at = Some(look.now);
+                released += u64::from(closing.to == ReservationStatus::Cancelled);
+                if closing.to == ReservationStatus::Expired {
+                    expiry_delays.push((look.now - hold.expires_at).as_seconds_f64());
+                }
+            }
+        }
+        let expires_at = look.now + TimeDelta::seconds(look.catalogue.hold_seconds.into());
+        for (grant, pair_number) in self.plan.grants.iter().zip(pairs) {
+            let next_pair = self.basis.next_pairs.entry(grant.size.clone()).or_insert(pair_number);
+            *next_pair = (*next_pair).max(pair_number + 1);
+            let id = ReservationId { drop_id: self.drop_id, hold_id: grant.hold_id };
+            self.holds.insert(grant.hold_id, made(grant, id, pair_number, look, expires_at));
+        }
+        let deadlines = [settled.next_deadline, (!self.plan.grants.is_empty()).then_some(expires_at)];
+        let mut state = self.state();
+        state.version = settled.version;
+        if self.plan.cancels_drop {
+            state.catalogue.cancelled_at = Some(look.now);
+        }
+        for size in &mut state.sizes {
+            if let Some(count) = settled.counts.get(&size.size) {
+                size.count = *count;
+            }
+        }
+        let clock = ClockReading::arrived_now(settled.now);
+        let done = self.done(state, clock, deadlines.into_iter().flatten().min());
+        Outcome { draft: self, done: Done { changed: true, expiry_delays, released, ..done } }
+    }
+
+    /// The drop as it was found.
+    fn state(&self) -> DropState {
+        let Basis { look, version, .. } = &self.basis;
+        let (catalogue, sizes) = (look.catalogue.clone(), look.sizes.clone());
+        let read = ClockReading::arrived_now(look.now);
+        DropState { id: self.drop_id, catalogue, sizes, version: *version, read }
+    }
+
+    fn done(&self, state: DropState, clock: ClockReading, next_deadline: Option<Timestamp>) -> Done {
+        let state = Arc::new(state);
+        let answer = |verdict: &Verdict| Answer::<Refusal> {
+            refusal: verdict.refusal,
+            reservation: verdict
+                .hold
+                .and_then(|hold| self.holds.get(&hold))
+                .map(|known| known.reservation.clone()),
+            state: state.clone(),
+        };
+        let answers = self.plan.verdicts.iter().map(answer).collect();
+        Done {
+            answers,
+            is_partial: false,
+            changed: false,
+            state,
+            clock,
+            next_deadline,
+            expiry_delays: Vec::new(),
+            released: 0,
+        }
+    }
+}
+
+impl Outcome {
+    /// Only a part of what the operations ask for.
+    pub(super) fn in_part(mut self, is_partial: bool) -> Self {
+        self.done.is_partial = is_partial;
+        self
+    }
+
+    /// What to tell, and how it left the drop that the batch `before` had left.
+    pub(super) fn end(self, before: Option<Expected>) -> (Done, Expected) {
+        let Self { draft: Draft { basis, holds, .. }, done } = self;
+        let expected = Expected::after(before, basis, &done, holds);
+        (done, expected)
+    }
+}
+
+/// The hold as it was made.
+fn made(grant: &Grant, id: ReservationId, pair_number: i32, look: &Look, expires_at: Timestamp) -> Known {
+    let reservation = Reservation {
+        id,
+        size: grant.size.clone(),
+        pair_number,
+        user_id: grant.user,
+        status: ReservationStatus::Active,
+        price: look.catalogue.price.clone(),
+        created_at: look.now,
+        expires_at,
+        closed_at: None,
+    };
+    Known { reservation, key: grant.key.clone(), admission_id: grant.admission_id.clone() }
+}

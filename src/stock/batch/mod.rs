@@ -1,0 +1,149 @@
+//! One transaction for a batch of operations on one drop.
+//!
+//! Where all that matters is known from the batch before, and nobody has changed the drop since: decide, and write. That
+//! is one statement, which locks, finds the drop at the version that was expected, and writes; or does nothing. One round
+//! trip.
+//!
+//! Otherwise lock, look, decide, write, in this order. Lock first and look second, as separate statements: in READ
+//! COMMITTED a statement's snapshot is taken before it waits for a row lock. The clock is read after the lock. Two round
+//! trips, whatever the batch's size: BEGIN, the lock and the looks; what is written, and COMMIT. One more where pairs are
+//! given out again that came back before.
+//!
+//! What the counters move by is what the statements beside them returned, or nothing is committed.
+
+mod draft;
+mod numbers;
+
+use std::sync::Arc;
+
+use tokio::{task::unconstrained, try_join};
+
+use super::{
+    decide::{Look, close_some, decide},
+    expected::{Basis, Expected},
+    operation::{Answer, Operation, Refusal},
+    queries,
+};
+use crate::{
+    clock::{ClockReading, Timestamp},
+    db::{Connection, DbError, Transaction},
+    drops::DropState,
+    ids::DropId,
+};
+use draft::{Draft, Outcome};
+
+/// What a committed batch did.
+pub(super) struct Done {
+    /// One for each operation, in its order; none yet when it [is partial](Self::is_partial).
+    pub(super) answers: Vec<Answer<Refusal>>,
+    /// Whether so many holds had to be closed that the operations, or most of them, are still to be done.
+    pub(super) is_partial: bool,
+    /// Whether it made the version of `state`.
+    pub(super) changed: bool,
+    /// The drop after it, read at the instant at which the batch was decided.
+    pub(super) state: Arc<DropState>,
+    /// The newest reading of the database clock.
+    pub(super) clock: ClockReading,
+    /// When the next hold of the drop lapses.
+    pub(super) next_deadline: Option<Timestamp>,
+    /// How late each lapsed hold was taken back, in seconds.
+    pub(super) expiry_delays: Vec<f64>,
+    /// Holds given back.
+    pub(super) released: u64,
+}
+
+/// Runs the batch in one transaction, or a part of it that has to come first. `None`: there is no such drop. `expected` is
+/// how the batch before left the drop, and then how this one did; nothing, if that is not known.
+///
+/// # Errors
+/// The database; nothing was done, unless it is `Unavailable`: then nobody knows.
+pub(super) async fn run(
+    connection: Connection,
+    drop_id: DropId,
+    operations: &[Operation],
+    expected: &mut Option<Expected>,
+) -> Result<Option<Done>, DbError> {
+    let before = expected.take();
+    let transaction = Transaction::on(connection);
+    let outcome = match at_once(&transaction, drop_id, operations, before.as_ref()).await {
+        Ok(None) => in_transaction(&transaction, drop_id, operations).await,
+        at_once => at_once,
+    };
+    match outcome {
+        Ok(outcome) => {
+            transaction.end();
+            Ok(outcome.map(|outcome| {
+                let (done, left) = outcome.end(before);
+                *expected = Some(left);
+                done
+            }))
+        }
+        Err(error) => Err(transaction.roll_back(error).await),
+    }
+}
+
+/// Writes without a look. `None`: not all is known, or it is not so any more; nothing was done.
+async fn at_once(
+    transaction: &Transaction,
+    drop_id: DropId,
+    operations: &[Operation],
+    expected: Option<&Expected>,
+) -> Result<Option<Outcome>, DbError> {
+    let Some(basis) = expected.and_then(|expected| expected.basis(operations)) else { return Ok(None) };
+    let draft = Draft::new(drop_id, basis, |look| decide(look, operations));
+    let numbers = draft.numbers();
+    if !draft.plan.changes_anything() || !numbers.are_enough() {
+        return Ok(None);
+    }
+    let pairs = numbers.give_to(&draft.plan.grants)?;
+    match queries::change(transaction.connection(), drop_id, draft.planned(&pairs)).await {
+        Ok(settled) => Ok(settled.map(|settled| draft.settle(settled, pairs))),
+        // One statement did nothing. A look tells what it stumbled over, or who.
+        Err(error @ (DbError::Constraint(_) | DbError::Unexpected(_))) => {
+            tracing::warn!(%error, %drop_id, "a drop is not as it was left; looking at it");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn in_transaction(
+    transaction: &Transaction,
+    drop_id: DropId,
+    operations: &[Operation],
+) -> Result<Option<Outcome>, DbError> {
+    let connection = transaction.connection();
+    // What is polled first is sent first, unless the runtime puts it off.
+    let first = unconstrained(async {
+        try_join!(
+            biased;
+            transaction.begin(),
+            queries::lock_drop(connection, drop_id),
+            queries::look(connection, drop_id, operations),
+        )
+    });
+    let ((), locked, looked) = first.await?;
+    let Some((catalogue, version)) = locked else {
+        return transaction.commit_after(async { Ok(None) }).await;
+    };
+    let looked = looked.filter(|looked| looked.version == version);
+    let looked = looked.ok_or_else(|| DbError::Unexpected("not looked under the lock".to_owned()))?;
+    let clock = ClockReading::arrived_now(looked.now);
+    let look = Look { now: looked.now, catalogue, sizes: looked.sizes, known: looked.known };
+    let basis = Basis { look, version, next_pairs: looked.next_pairs, newcomers: None };
+    let draft = Draft::new(drop_id, basis, |look| match looked.is_cut {
+        true => close_some(look, operations),
+        false => decide(look, operations),
+    });
+    if !draft.plan.changes_anything() {
+        let next_deadline = transaction.commit_after(queries::find_deadline(connection, drop_id)).await?;
+        return Ok(Some(draft.leave(clock, next_deadline).in_part(looked.is_cut)));
+    }
+    let mut numbers = draft.numbers();
+    numbers.complete(connection, drop_id).await?;
+    let pairs = numbers.give_to(&draft.plan.grants)?;
+    let change = queries::change(connection, drop_id, draft.planned(&pairs));
+    let settled = transaction.commit_after(change).await?;
+    let settled = settled.ok_or_else(|| DbError::Unexpected("not written under the lock".to_owned()))?;
+    Ok(Some(draft.settle(settled, pairs).in_part(looked.is_cut)))
+}
