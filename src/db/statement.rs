@@ -2,9 +2,10 @@
 //!
 //! diesel prepares `sql_query` and its own `UPDATE` and `ON CONFLICT` anew each time, at the price of round trips;
 //! a query node with a static id is prepared once per connection. The type that the macro makes is such a node: a
-//! text in which `$1`, `$2`.. stand for its fields, in their order and as often as wanted.
+//! text in which `$1`, `$2`.. stand for its fields, in their order and as often as wanted. Each is sent once.
 
-/// Makes a query node: `statement!(Name -> (Row, Types), "text", { field: SqlType => RustType, .. })`.
+/// Makes a query node: `statement!(Name -> (Row, Types), "text", { field: SqlType => RustType, .. })`, and further ones with
+/// the same fields and row, of which each may leave fields out: `statement!(Other(Name) -> (Row, Types), "text")`.
 macro_rules! statement {
     (
         $(#[$doc:meta])*
@@ -16,22 +17,19 @@ macro_rules! statement {
             $(pub(super) $field: $rust_type),*
         }
 
-        impl diesel::query_builder::Query for $name {
-            type SqlType = $row;
-        }
-
-        impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name {
-            fn walk_ast<'b>(
+        impl $name {
+            /// Says the text, and each field at its first place; at further places the text has the number that it got.
+            fn say<'b>(
                 &'b self,
+                pieces: &[$crate::db::Piece],
                 mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
             ) -> diesel::QueryResult<()> {
-                for (text, place) in $crate::db::pieces($sql) {
+                for (text, _place) in pieces {
                     out.push_sql(text);
-                    let (_field, _) = (0, place);
+                    let _field = 0;
                     $(
                         let _field = _field + 1;
-                        // A field that is named twice is sent twice: diesel numbers the places itself.
-                        if place == Some(_field) {
+                        if *_place == Some(_field) {
                             out.push_bind_param::<$sql_type, _>(&self.$field)?;
                         }
                     )*
@@ -39,32 +37,70 @@ macro_rules! statement {
                 Ok(())
             }
         }
+
+        $crate::db::statement!(@node $name, $row, $sql, |node| node);
+    };
+    ($(#[$doc:meta])* $name:ident($fields:ident) -> $row:ty, $sql:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, diesel::query_builder::QueryId)]
+        pub(super) struct $name(pub(super) $fields);
+
+        $crate::db::statement!(@node $name, $row, $sql, |node| &node.0);
+    };
+    (@node $name:ident, $row:ty, $sql:expr, |$node:ident| $fields:expr) => {
+        impl diesel::query_builder::Query for $name {
+            type SqlType = $row;
+        }
+
+        impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name {
+            fn walk_ast<'b>(
+                &'b self,
+                out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
+            ) -> diesel::QueryResult<()> {
+                // The driver asks for this some times with each execution.
+                static PIECES: std::sync::LazyLock<Vec<$crate::db::Piece>> =
+                    std::sync::LazyLock::new(|| $crate::db::pieces($sql));
+                let $node = self;
+                $fields.say(&PIECES, out)
+            }
+        }
     };
 }
 
 pub(crate) use statement;
 
-/// The text of a statement, cut at its places: each piece with the number of the place that follows it.
-pub(crate) fn pieces(sql: &str) -> impl Iterator<Item = (&str, Option<u32>)> {
-    let mut rest = Some(sql);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let Some((piece, after)) = text.split_once('$') else {
-            rest = None;
-            return Some((text, None));
-        };
-        let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-        let (number, after) = after.split_at(digits);
-        rest = Some(after);
-        Some((piece, number.parse().ok()))
-    })
+/// A part of a statement's text, and the number of the field that follows it.
+pub(crate) type Piece = (String, Option<usize>);
+
+/// The text of a statement, cut where each field has its first place. diesel numbers what is sent by itself, so at further
+/// places the text has the number under which the field goes.
+pub(crate) fn pieces(sql: &str) -> Vec<Piece> {
+    let (mut pieces, mut sent) = (Vec::new(), Vec::new());
+    let mut parts = sql.split('$');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (number, after) = part.split_at(part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len()));
+        let field: Option<usize> = number.parse().ok();
+        match sent.iter().position(|before| *before == field) {
+            Some(before) => text.push_str(&format!("${}", before + 1)),
+            None => {
+                pieces.push((std::mem::take(&mut text), field));
+                sent.push(field);
+            }
+        }
+        text.push_str(after);
+    }
+    pieces.push((text, None));
+    pieces
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_statement_is_cut_at_its_places() {
-        let pieces: Vec<_> = super::pieces("a = $1 AND b = ANY($12) OR $1").collect();
-        assert_eq!(pieces, [("a = ", Some(1)), (" AND b = ANY(", Some(12)), (") OR ", Some(1)), ("", None)]);
+    fn a_statement_is_cut_where_a_field_is_named_first() {
+        let pieces = super::pieces("a = $2 AND b = ANY($12) OR $2 = $1");
+        let pieces: Vec<_> = pieces.iter().map(|(text, field)| (text.as_str(), *field)).collect();
+        let cut = [("a = ", Some(2)), (" AND b = ANY(", Some(12)), (") OR $1 = ", Some(1)), ("", None)];
+        assert_eq!(pieces, cut);
     }
 }

@@ -5,7 +5,7 @@
 //! the lock, which finds the version that was expected or does nothing. Nothing is told by it before that.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::Arc,
 };
 
@@ -20,7 +20,7 @@ use crate::{
     ids::{HoldId, UserId},
 };
 
-/// Holds that are kept of one drop, the newest; some five megabytes. Whose hold is forgotten is looked at again.
+/// Holds that are kept of one drop, the newest; some eight megabytes. Whose hold is forgotten is looked at again.
 const MOST_HOLDS: usize = 16_384;
 
 /// A drop as a committed batch left it.
@@ -115,20 +115,21 @@ impl Expected {
                 expected.buyers.entry(user).or_insert_with(first).holds.push(hold_id);
             }
         }
-        while expected.holds.len() > MOST_HOLDS
-            && let Some((hold_id, hold)) = expected.holds.pop_first()
-        {
-            expected.forget(hold_id, hold.reservation.user_id);
-        }
+        expected.keep(MOST_HOLDS);
         expected
     }
 
-    fn forget(&mut self, hold_id: HoldId, user: UserId) {
-        let Some(buyer) = self.buyers.get_mut(&user) else { return };
-        buyer.holds.retain(|id| *id != hold_id);
-        buyer.is_whole = false;
-        if buyer.holds.is_empty() {
-            self.buyers.remove(&user);
+    /// Forgets the oldest holds, down to so many.
+    pub(super) fn keep(&mut self, most: usize) {
+        while self.holds.len() > most
+            && let Some((hold_id, hold)) = self.holds.pop_first()
+            && let Entry::Occupied(mut buyer) = self.buyers.entry(hold.reservation.user_id)
+        {
+            buyer.get_mut().is_whole = false;
+            buyer.get_mut().holds.retain(|id| *id != hold_id);
+            if buyer.get().holds.is_empty() {
+                buyer.remove();
+            }
         }
     }
 }

@@ -7,14 +7,15 @@ use chrono::TimeDelta;
 use super::{Done, numbers::Numbers};
 use crate::{
     clock::{ClockReading, Timestamp},
-    drops::DropState,
+    db::DbError,
+    drops::{DropState, SizeStock, StockCount},
     ids::{DropId, HoldId, ReservationId},
     stock::{
         Reservation, ReservationStatus,
         decide::{Grant, Known, Look, Plan, Verdict},
         expected::{Basis, Expected},
         operation::{Answer, Refusal},
-        queries::{Planned, Settled},
+        queries::{Move, Planned, Settled},
     },
 };
 
@@ -25,6 +26,9 @@ pub(super) struct Draft {
     pub(super) plan: Plan,
     /// All that is known of.
     holds: HashMap<HoldId, Known>,
+    /// The pair of each grant, once they are given.
+    pairs: Vec<i32>,
+    moves: Vec<Move>,
 }
 
 /// A batch that was done.
@@ -38,7 +42,7 @@ impl Draft {
         let plan = decide(&basis.look);
         let known = std::mem::take(&mut basis.look.known);
         let holds = known.into_iter().map(|known| (known.reservation.id.hold_id, known)).collect();
-        Self { drop_id, basis, plan, holds }
+        Self { drop_id, basis, plan, holds, pairs: Vec::new(), moves: Vec::new() }
     }
 
     /// The pairs for its grants, as far as they are known.
@@ -46,10 +50,48 @@ impl Draft {
         Numbers::at_hand(&self.basis.look, &self.plan, &self.basis.next_pairs, &self.holds)
     }
 
-    /// With a pair for each grant.
-    pub(super) fn planned<'a>(&'a self, pairs: &'a [i32]) -> Planned<'a> {
+    /// Gives each grant its pair.
+    pub(super) fn give(&mut self, numbers: Numbers) -> Result<(), DbError> {
+        self.pairs = numbers.give_to(&self.plan.grants)?;
+        self.moves = self.moves();
+        Ok(())
+    }
+
+    /// What the closings and the grants come to, for each size that they touch.
+    fn moves(&self) -> Vec<Move> {
+        let mut moves: HashMap<&str, Move> = HashMap::new();
+        for SizeStock { size, count } in &self.basis.look.sizes {
+            let next_pair = self.basis.next_pairs.get(size).copied().unwrap_or(count.total + 1);
+            moves.insert(size, Move::none(size, *count, next_pair));
+        }
+        for closing in &self.plan.closings {
+            let size = self.holds.get(&closing.hold_id).map(|known| known.reservation.size.as_str());
+            if let Some(one) = size.and_then(|size| moves.get_mut(size)) {
+                one.close(closing.to);
+            }
+        }
+        for (grant, pair_number) in self.plan.grants.iter().zip(&self.pairs) {
+            if let Some(one) = moves.get_mut(grant.size.as_str()) {
+                one.reserve(*pair_number);
+            }
+        }
+        let sizes = self.basis.look.sizes.iter();
+        sizes.filter_map(|size| moves.remove(size.size.as_str())).filter(Move::is_any).collect()
+    }
+
+    /// As it is to be written.
+    pub(super) fn planned(&self) -> Planned<'_> {
         let Basis { look, version, newcomers, .. } = &self.basis;
-        Planned { look, version: *version, newcomers: newcomers.as_deref(), plan: &self.plan, pairs }
+        let closed = self.plan.closings.iter().filter_map(|closing| self.holds.get(&closing.hold_id));
+        Planned {
+            look,
+            version: *version,
+            newcomers: newcomers.as_deref(),
+            plan: &self.plan,
+            closed_sizes: closed.map(|known| known.reservation.size.as_str()).collect(),
+            pairs: &self.pairs,
+            moves: &self.moves,
+        }
     }
 
     /// There was nothing to write.
@@ -58,8 +100,8 @@ impl Draft {
         Outcome { draft: self, done }
     }
 
-    /// It was written, with these pairs.
-    pub(super) fn settle(mut self, settled: Settled, pairs: Vec<i32>) -> Outcome {
+    /// It was written.
+    pub(super) fn settle(mut self, settled: Settled) -> Outcome {
         let look = &self.basis.look;
         let (mut expiry_delays, mut released) = (Vec::new(), 0);
         for closing in &self.plan.closings {
@@ -73,11 +115,9 @@ impl Draft {
             }
         }
         let expires_at = look.now + TimeDelta::seconds(look.catalogue.hold_seconds.into());
-        for (grant, pair_number) in self.plan.grants.iter().zip(pairs) {
-            let next_pair = self.basis.next_pairs.entry(grant.size.clone()).or_insert(pair_number);
-            *next_pair = (*next_pair).max(pair_number + 1);
+        for (grant, pair_number) in self.plan.grants.iter().zip(&self.pairs) {
             let id = ReservationId { drop_id: self.drop_id, hold_id: grant.hold_id };
-            self.holds.insert(grant.hold_id, made(grant, id, pair_number, look, expires_at));
+            self.holds.insert(grant.hold_id, made(grant, id, *pair_number, look, expires_at));
         }
         let deadlines = [settled.next_deadline, (!self.plan.grants.is_empty()).then_some(expires_at)];
         let mut state = self.state();
@@ -85,10 +125,9 @@ impl Draft {
         if self.plan.cancels_drop {
             state.catalogue.cancelled_at = Some(look.now);
         }
-        for size in &mut state.sizes {
-            if let Some(count) = settled.counts.get(&size.size) {
-                size.count = *count;
-            }
+        for Move { size, count, next_pair, .. } in self.moves.drain(..) {
+            state.sizes.iter_mut().filter(|of| of.size == size).for_each(|of| of.count = count);
+            self.basis.next_pairs.insert(size, next_pair);
         }
         let clock = ClockReading::arrived_now(settled.now);
         let done = self.done(state, clock, deadlines.into_iter().flatten().min());
@@ -139,6 +178,40 @@ impl Outcome {
         let Self { draft: Draft { basis, holds, .. }, done } = self;
         let expected = Expected::after(before, basis, &done, holds);
         (done, expected)
+    }
+}
+
+impl Move {
+    fn none(size: &str, count: StockCount, next_pair: i32) -> Self {
+        let size = size.to_owned();
+        Self { size, reserved: 0, purchased: 0, released: 0, expired: 0, count, next_pair }
+    }
+
+    fn is_any(&self) -> bool {
+        self.reserved + self.purchased + self.released + self.expired > 0
+    }
+
+    fn reserve(&mut self, pair_number: i32) {
+        self.reserved += 1;
+        self.count.available -= 1;
+        self.count.held += 1;
+        self.next_pair = self.next_pair.max(pair_number + 1);
+    }
+
+    /// A hold became this.
+    fn close(&mut self, to: ReservationStatus) {
+        self.count.held -= 1;
+        match to {
+            ReservationStatus::Purchased => {
+                self.purchased += 1;
+                self.count.sold += 1;
+                return;
+            }
+            ReservationStatus::Expired => self.expired += 1,
+            ReservationStatus::Cancelled => self.released += 1,
+            ReservationStatus::Active => return,
+        }
+        self.count.available += 1;
     }
 }
 

@@ -13,6 +13,8 @@
 
 mod draft;
 mod numbers;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -90,14 +92,14 @@ async fn at_once(
     expected: Option<&Expected>,
 ) -> Result<Option<Outcome>, DbError> {
     let Some(basis) = expected.and_then(|expected| expected.basis(operations)) else { return Ok(None) };
-    let draft = Draft::new(drop_id, basis, |look| decide(look, operations));
+    let mut draft = Draft::new(drop_id, basis, |look| decide(look, operations));
     let numbers = draft.numbers();
     if !draft.plan.changes_anything() || !numbers.are_enough() {
         return Ok(None);
     }
-    let pairs = numbers.give_to(&draft.plan.grants)?;
-    match queries::change(transaction.connection(), drop_id, draft.planned(&pairs)).await {
-        Ok(settled) => Ok(settled.map(|settled| draft.settle(settled, pairs))),
+    draft.give(numbers)?;
+    match queries::change(transaction.connection(), drop_id, draft.planned()).await {
+        Ok(settled) => Ok(settled.map(|settled| draft.settle(settled))),
         // One statement did nothing. A look tells what it stumbled over, or who.
         Err(error @ (DbError::Constraint(_) | DbError::Unexpected(_))) => {
             tracing::warn!(%error, %drop_id, "a drop is not as it was left; looking at it");
@@ -131,7 +133,7 @@ async fn in_transaction(
     let clock = ClockReading::arrived_now(looked.now);
     let look = Look { now: looked.now, catalogue, sizes: looked.sizes, known: looked.known };
     let basis = Basis { look, version, next_pairs: looked.next_pairs, newcomers: None };
-    let draft = Draft::new(drop_id, basis, |look| match looked.is_cut {
+    let mut draft = Draft::new(drop_id, basis, |look| match looked.is_cut {
         true => close_some(look, operations),
         false => decide(look, operations),
     });
@@ -141,9 +143,9 @@ async fn in_transaction(
     }
     let mut numbers = draft.numbers();
     numbers.complete(connection, drop_id).await?;
-    let pairs = numbers.give_to(&draft.plan.grants)?;
-    let change = queries::change(connection, drop_id, draft.planned(&pairs));
+    draft.give(numbers)?;
+    let change = queries::change(connection, drop_id, draft.planned());
     let settled = transaction.commit_after(change).await?;
     let settled = settled.ok_or_else(|| DbError::Unexpected("not written under the lock".to_owned()))?;
-    Ok(Some(draft.settle(settled, pairs).in_part(looked.is_cut)))
+    Ok(Some(draft.settle(settled).in_part(looked.is_cut)))
 }

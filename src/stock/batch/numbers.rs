@@ -82,10 +82,14 @@ impl Numbers {
             Ok::<_, DbError>((size, found))
         };
         for (size, found) in try_join_all(self.missing.drain(..).map(find)).await? {
-            let numbers = self.by_size.entry(size).or_default();
-            numbers.splice(0..0, found.into_iter().rev());
+            self.add(size, found);
         }
         Ok(())
+    }
+
+    /// To be given out last, in this order.
+    pub(super) fn add(&mut self, size: String, found: Vec<i32>) {
+        self.by_size.entry(size).or_default().splice(0..0, found.into_iter().rev());
     }
 
     /// One for each.

@@ -12,7 +12,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use uuid::Uuid;
 
 pub(super) use look::{lock_drop, look};
-pub(super) use write::{Planned, Settled, change, list_freed_pairs};
+pub(super) use write::{Move, Planned, Settled, change, list_freed_pairs};
 
 use super::{Reservation, ReservationStatus};
 use crate::{

@@ -1,7 +1,6 @@
 //! Write third: what a stock transaction changes.
 
-use std::collections::HashMap;
-
+use diesel::OptionalExtension as _;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use uuid::Uuid;
@@ -38,138 +37,6 @@ pub(in crate::stock) async fn list_freed_pairs(
     Ok(list.load(&mut connection).await?)
 }
 
-/// The drop after the batch.
-pub(in crate::stock) struct Settled {
-    /// The database clock.
-    pub(in crate::stock) now: Timestamp,
-    pub(in crate::stock) version: i32,
-    pub(in crate::stock) counts: HashMap<String, StockCount>,
-    /// When the next of the holds lapses that were there before.
-    pub(in crate::stock) next_deadline: Option<Timestamp>,
-}
-
-statement!(
-    /// Everything that a batch changes, or nothing and no row: where the drop has another version than the one by which
-    /// the batch was planned. Under the drop's lock, which is taken again where the transaction has it already. A batch that
-    /// looked under it finds the same version; to one that did not, the version says that nobody changed anything since.
-    /// Then the snapshot is right as well, though it is older than the lock: who changes a drop raises its version in the
-    /// same transaction.
-    ///
-    /// `as_expected`: with `$17` the batch did not look. It takes its clock for right to within a tenth of a second, no
-    /// hold for due, and some buyers for new ones, who are looked up one by one, as in the looks.
-    ///
-    /// `closed`: the guards repeat what `decide` has decided: no expiry before the deadline, no purchase from it on, and
-    /// nothing twice. The rows are found one by one, as in the looks, and then named by their place. Naming the status
-    /// would let the planner take an index that has every live hold in it.
-    ///
-    /// `made`: asks for the number of closed holds, so that it begins when all of them are. A pair that is given back can
-    /// be had again.
-    ///
-    /// What the counters and the ledger move by is what the statements above them returned. Where that is not all that was
-    /// planned there is no next version, which the table refuses: nothing is done then, also with the COMMIT already on
-    /// its way.
-    Change -> (
-        Integer, Timestamptz, Nullable<Timestamptz>,
-        (Nullable<Text>, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>),
-    ),
-    "WITH locked AS (
-        SELECT FROM drops WHERE id = $4 AND stock_version = $15 FOR UPDATE
-     ), next AS (
-        SELECT expires_at FROM reservations WHERE drop_id = $4 AND status = 'active' AND id <> ALL($2)
-        ORDER BY expires_at, id LIMIT 1
-     ), expected AS MATERIALIZED (
-        SELECT CASE WHEN NOT EXISTS (SELECT FROM locked) THEN false
-                    WHEN NOT $17 THEN true
-                    ELSE clock_timestamp() BETWEEN $1 AND $1 + interval '100 ms'
-                         AND NOT EXISTS (SELECT FROM next WHERE expires_at <= $1)
-                         AND NOT EXISTS (
-                            SELECT FROM unnest($16) AS newcomer (id) CROSS JOIN LATERAL (
-                                SELECT FROM reservations AS r WHERE r.user_id = newcomer.id AND r.drop_id = $4
-                                ORDER BY r.idempotency_key LIMIT 1
-                            ) AS found
-                         )
-               END AS is_so
-     ), closed AS (
-        UPDATE reservations AS r SET status = ($3)[array_position($2, r.id)], closed_at = $1
-        WHERE (SELECT is_so FROM expected) AND r.ctid = ANY (ARRAY(
-            SELECT found.place FROM unnest($2, $3) AS closing (id, status) CROSS JOIN LATERAL (
-                SELECT f.ctid AS place FROM reservations AS f
-                WHERE f.drop_id = $4 AND f.id = closing.id AND f.closed_at IS NULL
-                  AND CASE closing.status WHEN 'expired' THEN f.expires_at <= $1
-                                          WHEN 'purchased' THEN f.expires_at > $1 ELSE true END
-                ORDER BY f.id
-            ) AS found
-        ))
-        RETURNING r.id, r.size, r.pair_number, r.user_id, r.status, r.price_amount, r.price_currency
-     ), bought AS (
-        INSERT INTO purchases (drop_id, reservation_id, size, pair_number, user_id, price_amount, price_currency,
-                               purchased_at)
-        SELECT $4, id, size, pair_number, user_id, price_amount, price_currency, $1 FROM closed
-        WHERE status = 'purchased'
-        RETURNING reservation_id
-     ), made AS (
-        INSERT INTO reservations (drop_id, id, size, pair_number, user_id, status, price_amount, price_currency,
-                                  idempotency_key, admission_id, created_at, expires_at)
-        SELECT $4, id, size, pair_number, user_id, 'active', $5, $6, key, admission_id, $1,
-               $1 + make_interval(secs => $7)
-        FROM unnest($8, $9, $10, $11, $12, $13) AS given (id, size, pair_number, user_id, key, admission_id)
-        WHERE (SELECT is_so FROM expected) AND (SELECT count(*) FROM closed) = cardinality($2)
-        RETURNING size, pair_number
-     ), moves AS (
-        SELECT size,
-               count(*) FILTER (WHERE status = 'active')::integer AS reserved,
-               count(*) FILTER (WHERE status = 'purchased')::integer AS purchased,
-               count(*) FILTER (WHERE status = 'cancelled')::integer AS released,
-               count(*) FILTER (WHERE status = 'expired')::integer AS expired,
-               max(pair_number) FILTER (WHERE status = 'active') AS highest
-        FROM (SELECT size, status, pair_number FROM closed UNION ALL SELECT size, 'active', pair_number FROM made)
-             AS hold
-        GROUP BY size
-     ), moved AS (
-        UPDATE drop_sizes AS s
-        SET available = available - m.reserved + m.released + m.expired,
-            held = held + m.reserved - m.purchased - m.released - m.expired,
-            sold = sold + m.purchased,
-            next_pair = greatest(next_pair, m.highest + 1)
-        FROM moves AS m
-        WHERE s.drop_id = $4 AND s.size = m.size
-        RETURNING s.size, s.total, s.available, s.held, s.sold, m.reserved, m.purchased, m.released, m.expired
-     ), bumped AS (
-        UPDATE drops
-        SET stock_version = CASE
-                WHEN (SELECT coalesce(sum(reserved + purchased + released + expired), 0) FROM moved)
-                         = cardinality($2) + cardinality($8)
-                     AND (SELECT count(*) FROM bought) = cardinality(array_positions($3, 'purchased'))
-                THEN stock_version + 1 END,
-            cancelled_at = CASE WHEN $14 THEN $1 ELSE cancelled_at END
-        WHERE id = $4 AND (SELECT is_so FROM expected) RETURNING stock_version
-     ), event AS (
-        INSERT INTO stock_events (drop_id, version, kind, at, sizes, restocked, reserved, purchased, released,
-                                  expired, total, available, held, sold)
-        SELECT $4, stock_version, CASE WHEN $14 THEN 'cancelled' ELSE 'traded' END, $1, sizes, restocked, reserved,
-               purchased, released, expired, total, available, held, sold
-        FROM bumped, (
-            SELECT coalesce(array_agg(size), '{}') AS sizes, coalesce(array_agg(0), '{}') AS restocked,
-                   coalesce(array_agg(reserved), '{}') AS reserved, coalesce(array_agg(purchased), '{}') AS purchased,
-                   coalesce(array_agg(released), '{}') AS released, coalesce(array_agg(expired), '{}') AS expired,
-                   coalesce(array_agg(total), '{}') AS total, coalesce(array_agg(available), '{}') AS available,
-                   coalesce(array_agg(held), '{}') AS held, coalesce(array_agg(sold), '{}') AS sold
-            FROM moved
-        ) AS columns
-     )
-     SELECT stock_version, clock_timestamp(), (SELECT expires_at FROM next), size, total, available, held, sold
-     FROM bumped LEFT JOIN moved ON true",
-    {
-        now: Timestamptz => Timestamp, closings: Array<SqlUuid> => Vec<Uuid>,
-        statuses: Array<Text> => Vec<&'static str>, drop_id: SqlUuid => Uuid, amount: Integer => i32,
-        currency: Text => String, hold_seconds: Integer => i32, ids: Array<SqlUuid> => Vec<Uuid>,
-        sizes: Array<Text> => Vec<String>, pair_numbers: Array<Integer> => Vec<i32>,
-        users: Array<SqlUuid> => Vec<Uuid>, keys: Array<Text> => Vec<String>,
-        admissions: Array<Nullable<Text>> => Vec<Option<String>>, cancels: Bool => bool,
-        version: Integer => i32, newcomers: Array<SqlUuid> => Vec<Uuid>, is_expected: Bool => bool,
-    }
-);
-
 /// A batch as it was worked out.
 pub(in crate::stock) struct Planned<'a> {
     /// By what.
@@ -179,12 +46,180 @@ pub(in crate::stock) struct Planned<'a> {
     /// Where nobody looked: who is taken for a buyer without any reservation.
     pub(in crate::stock) newcomers: Option<&'a [UserId]>,
     pub(in crate::stock) plan: &'a Plan,
+    /// The size of each closing.
+    pub(in crate::stock) closed_sizes: Vec<&'a str>,
     /// The pair of each grant.
     pub(in crate::stock) pairs: &'a [i32],
+    /// What that comes to.
+    pub(in crate::stock) moves: &'a [Move],
 }
 
-/// Closes holds and books the purchases among them, makes holds that begin now, and moves the counters, the version and
-/// the ledger. `None`: the drop is not as the batch takes it to be, and nothing was done.
+/// What a batch does to a size.
+#[derive(Debug)]
+pub(in crate::stock) struct Move {
+    pub(in crate::stock) size: String,
+    pub(in crate::stock) reserved: i32,
+    pub(in crate::stock) purchased: i32,
+    pub(in crate::stock) released: i32,
+    pub(in crate::stock) expired: i32,
+    /// The counters after it.
+    pub(in crate::stock) count: StockCount,
+    /// The lowest pair number never used, after it.
+    pub(in crate::stock) next_pair: i32,
+}
+
+/// The drop after the batch.
+pub(in crate::stock) struct Settled {
+    /// The database clock.
+    pub(in crate::stock) now: Timestamp,
+    pub(in crate::stock) version: i32,
+    /// When the next of the holds lapses that were there before.
+    pub(in crate::stock) next_deadline: Option<Timestamp>,
+}
+
+/// Closes holds, and books the purchases among them. The guards repeat what `decide` has decided: no expiry before the
+/// deadline, no purchase from it on, and nothing twice. The rows are found one by one, as in the looks, and then named by
+/// their place. Naming the status would let the planner take an index that has every live hold in it.
+macro_rules! closing {
+    () => {
+        "closed AS (
+            UPDATE reservations AS r SET status = ($3)[array_position($2, r.id)], closed_at = $1
+            WHERE (SELECT is_so FROM expected) AND r.ctid = ANY (ARRAY(
+                SELECT found.place FROM unnest($2, $3, $18) AS closing (id, status, size) CROSS JOIN LATERAL (
+                    SELECT f.ctid AS place FROM reservations AS f
+                    WHERE f.drop_id = $4 AND f.id = closing.id AND f.size = closing.size AND f.closed_at IS NULL
+                      AND CASE closing.status WHEN 'expired' THEN f.expires_at <= $1
+                                              WHEN 'purchased' THEN f.expires_at > $1 ELSE true END
+                    ORDER BY f.id
+                ) AS found
+            ))
+            RETURNING r.id, r.size, r.pair_number, r.user_id, r.status, r.price_amount, r.price_currency
+         ), bought AS (
+            INSERT INTO purchases (drop_id, reservation_id, size, pair_number, user_id, price_amount, price_currency,
+                                   purchased_at)
+            SELECT $4, id, size, pair_number, user_id, price_amount, price_currency, $1 FROM closed
+            WHERE status = 'purchased'
+            RETURNING reservation_id
+         )"
+    };
+}
+
+/// Makes holds. It asks for the number of closed ones, so that it begins when all of them are: a pair that is given back
+/// can be had again.
+macro_rules! making {
+    () => {
+        "made AS (
+            INSERT INTO reservations (drop_id, id, size, pair_number, user_id, status, price_amount, price_currency,
+                                      idempotency_key, admission_id, created_at, expires_at)
+            SELECT $4, id, size, pair_number, user_id, 'active', $5, $6, key, admission_id, $1,
+                   $1 + make_interval(secs => $7)
+            FROM unnest($8, $9, $10, $11, $12, $13) AS given (id, size, pair_number, user_id, key, admission_id)
+            WHERE (SELECT is_so FROM expected) AND (SELECT count(*) FROM closed) = cardinality($2)
+            RETURNING id
+         )"
+    };
+}
+
+/// Everything that a batch changes, or nothing and no row: where the drop has another version than the one by which the
+/// batch was planned. Under the drop's lock, which is taken again where the transaction has it already. A batch that looked
+/// under it finds the same version; to one that did not, the version says that nobody changed anything since. Then the
+/// snapshot is right as well, though it is older than the lock: who changes a drop raises its version in the same
+/// transaction.
+///
+/// `expected`: with `$17` the batch did not look. It takes its clock for right to within a tenth of a second, no hold for
+/// due, and some buyers for new ones, who are looked up one by one, as in the looks.
+///
+/// `moved`: the counters come to what is told of them. `bumped`: where less was done than was planned there is no next
+/// version, which the table refuses. Nothing is done then, also with the COMMIT already on its way.
+macro_rules! change {
+    ($closing:expr, $making:expr) => {
+        concat!(
+            "WITH locked AS (
+                SELECT FROM drops WHERE id = $4 AND stock_version = $15 FOR UPDATE
+             ), next AS (
+                SELECT expires_at FROM reservations WHERE drop_id = $4 AND status = 'active' AND id <> ALL($2)
+                ORDER BY expires_at, id LIMIT 1
+             ), expected AS MATERIALIZED (
+                SELECT CASE WHEN NOT EXISTS (SELECT FROM locked) THEN false
+                            WHEN NOT $17 THEN true
+                            ELSE clock_timestamp() BETWEEN $1 AND $1 + interval '100 ms'
+                                 AND NOT EXISTS (SELECT FROM next WHERE expires_at <= $1)
+                                 AND NOT EXISTS (
+                                    SELECT FROM unnest($16) AS newcomer (id) CROSS JOIN LATERAL (
+                                        SELECT FROM reservations AS r WHERE r.user_id = newcomer.id AND r.drop_id = $4
+                                        ORDER BY r.idempotency_key LIMIT 1
+                                    ) AS found
+                                 )
+                       END AS is_so
+             ), ", $closing, ", ", $making, ", moved AS (
+                UPDATE drop_sizes AS s SET available = m.available, held = m.held, sold = m.sold, next_pair = m.next_pair
+                FROM unnest($19, $20, $21, $22, $23, $25, $26, $27, $28)
+                     AS m (size, reserved, purchased, released, expired, available, held, sold, next_pair)
+                WHERE s.drop_id = $4 AND s.size = m.size AND (SELECT is_so FROM expected)
+                  AND m.available = s.available - m.reserved + m.released + m.expired
+                  AND m.held = s.held + m.reserved - m.purchased - m.released - m.expired
+                  AND m.sold = s.sold + m.purchased
+                RETURNING s.size
+             ), bumped AS (
+                UPDATE drops
+                SET stock_version = CASE
+                        WHEN (SELECT count(*) FROM closed) = cardinality($2)
+                         AND (SELECT count(*) FROM bought) = cardinality(array_positions($3, 'purchased'))
+                         AND (SELECT count(*) FROM made) = cardinality($8)
+                         AND (SELECT count(*) FROM moved) = cardinality($19)
+                        THEN stock_version + 1 END,
+                    cancelled_at = CASE WHEN $14 THEN $1 ELSE cancelled_at END
+                WHERE id = $4 AND (SELECT is_so FROM expected) RETURNING stock_version
+             ), event AS (
+                INSERT INTO stock_events (drop_id, version, kind, at, sizes, restocked, reserved, purchased, released,
+                                          expired, total, available, held, sold)
+                SELECT $4, stock_version, CASE WHEN $14 THEN 'cancelled' ELSE 'traded' END, $1, $19,
+                       array_fill(0, ARRAY[cardinality($19)]), $20, $21, $22, $23, $24, $25, $26, $27
+                FROM bumped
+             )
+             SELECT stock_version, clock_timestamp(), (SELECT expires_at FROM next) FROM bumped"
+        )
+    };
+}
+
+type SettledTypes = (Integer, Timestamptz, Nullable<Timestamptz>);
+
+statement!(
+    Change -> SettledTypes, change!(closing!(), making!()),
+    {
+        now: Timestamptz => Timestamp, closings: Array<SqlUuid> => Vec<Uuid>,
+        statuses: Array<Text> => Vec<&'static str>, drop_id: SqlUuid => Uuid, amount: Integer => i32,
+        currency: Text => String, hold_seconds: Integer => i32, ids: Array<SqlUuid> => Vec<Uuid>,
+        sizes: Array<Text> => Vec<String>, pair_numbers: Array<Integer> => Vec<i32>,
+        users: Array<SqlUuid> => Vec<Uuid>, keys: Array<Text> => Vec<String>,
+        admissions: Array<Nullable<Text>> => Vec<Option<String>>, cancels: Bool => bool,
+        version: Integer => i32, newcomers: Array<SqlUuid> => Vec<Uuid>, is_expected: Bool => bool,
+        closed_sizes: Array<Text> => Vec<String>, moved_sizes: Array<Text> => Vec<String>,
+        reserved: Array<Integer> => Vec<i32>, purchased: Array<Integer> => Vec<i32>,
+        released: Array<Integer> => Vec<i32>, expired: Array<Integer> => Vec<i32>,
+        total: Array<Integer> => Vec<i32>, available: Array<Integer> => Vec<i32>,
+        held: Array<Integer> => Vec<i32>, sold: Array<Integer> => Vec<i32>,
+        next_pairs: Array<Integer> => Vec<i32>,
+    }
+);
+
+statement!(
+    /// PostgreSQL makes ready what closes holds, each time, also where there are none to close: a quarter of what a lone
+    /// reserve costs it.
+    Reserve(Change) -> SettledTypes,
+    change!(
+        "closed AS (SELECT WHERE false), bought AS (SELECT WHERE false)",
+        making!()
+    )
+);
+
+statement!(
+    Close(Change) -> SettledTypes,
+    change!(closing!(), "made AS (SELECT WHERE false)")
+);
+
+/// Closes holds and books the purchases among them, makes holds that begin now, of these pairs, and moves the counters, the
+/// version and the ledger. `None`: the drop is not as the batch takes it to be, and nothing was done.
 ///
 /// # Errors
 /// The database; also when it did less than was planned.
@@ -193,10 +228,9 @@ pub(in crate::stock) async fn change(
     drop_id: DropId,
     planned: Planned<'_>,
 ) -> Result<Option<Settled>> {
-    type Count = (Option<String>, Option<i32>, Option<i32>, Option<i32>, Option<i32>);
-    type Row = (i32, Timestamp, Option<Timestamp>, Count);
-    let Planned { look, version, newcomers, plan, pairs } = planned;
+    let Planned { look, version, newcomers, plan, closed_sizes, pairs, moves } = planned;
     let grants = &plan.grants;
+    let each = |figure: fn(&Move) -> i32| moves.iter().map(figure).collect();
     let change = Change {
         now: look.now,
         closings: plan.closings.iter().map(|closing| closing.hold_id.0).collect(),
@@ -215,11 +249,24 @@ pub(in crate::stock) async fn change(
         version,
         newcomers: newcomers.unwrap_or_default().iter().map(|user| user.0).collect(),
         is_expected: newcomers.is_some(),
+        closed_sizes: closed_sizes.into_iter().map(str::to_owned).collect(),
+        moved_sizes: moves.iter().map(|one| one.size.clone()).collect(),
+        reserved: each(|one| one.reserved),
+        purchased: each(|one| one.purchased),
+        released: each(|one| one.released),
+        expired: each(|one| one.expired),
+        total: each(|one| one.count.total),
+        available: each(|one| one.count.available),
+        held: each(|one| one.count.held),
+        sold: each(|one| one.count.sold),
+        next_pairs: each(|one| one.next_pair),
     };
-    let rows: Vec<Row> = change.load(&mut connection).await?;
-    let Some(&(version, now, next_deadline, _)) = rows.as_slice().first() else { return Ok(None) };
-    let count = |(_, _, _, (size, total, available, held, sold)): Row| {
-        Some((size?, StockCount { total: total?, available: available?, held: held?, sold: sold? }))
+    let connection = &mut connection;
+    let row: Option<(i32, Timestamp, Option<Timestamp>)> = match (plan.closings.is_empty(), grants.is_empty())
+    {
+        (true, false) => Reserve(change).get_result(connection).await.optional()?,
+        (false, true) => Close(change).get_result(connection).await.optional()?,
+        _ => change.get_result(connection).await.optional()?,
     };
-    Ok(Some(Settled { now, version, counts: rows.into_iter().filter_map(count).collect(), next_deadline }))
+    Ok(row.map(|(version, now, next_deadline)| Settled { now, version, next_deadline }))
 }

@@ -1,0 +1,300 @@
+//! Batches on a drop that is all in memory. One that goes by what is expected decides what one would that sees everything,
+//! whatever the server did before, others did meanwhile, and was forgotten.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, TimeDelta};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::{draft::Draft, *};
+use crate::{
+    drops::{Catalogue, Money, SizeStock, StockCount},
+    ids::{HoldId, ReservationId, UserId},
+    stock::{
+        Reservation, ReservationStatus,
+        decide::{Known, Plan},
+        queries::{Move, Settled},
+    },
+};
+
+const TOTALS: [(&str, i32); 2] = [("US 9", 4), ("US 10", 2)];
+const HOLD: i32 = 60;
+
+/// The database.
+struct World {
+    state: DropState,
+    holds: HashMap<HoldId, Known>,
+    next_pairs: HashMap<String, i32>,
+    now: Timestamp,
+    made: u128,
+}
+
+/// What somebody asks: what, who, which hold or size, with which key.
+type Asked = (u8, u128, usize, usize);
+/// Who acts, how many seconds later, and what is asked of them.
+type Step = (bool, i64, Vec<Asked>);
+
+impl World {
+    fn new(limit: i32) -> Self {
+        let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
+        let size = |(size, total): (&str, i32)| SizeStock {
+            size: size.to_owned(),
+            count: StockCount { total, available: total, held: 0, sold: 0 },
+        };
+        let catalogue = Catalogue {
+            name: "Runner".to_owned(),
+            description: None,
+            image_url: None,
+            price: Money { amount: 1, currency: "USD".to_owned() },
+            starts_at: now,
+            ends_at: None,
+            hold_seconds: HOLD,
+            purchase_limit: limit,
+            admission_required: false,
+            cancelled_at: None,
+            created_at: now,
+        };
+        let sizes = TOTALS.map(size).to_vec();
+        let read = ClockReading::arrived_now(now);
+        Self {
+            state: DropState { id: DropId(Uuid::nil()), catalogue, sizes, version: 1, read },
+            holds: HashMap::new(),
+            next_pairs: TOTALS.map(|(size, _)| (size.to_owned(), 1)).into(),
+            now,
+            made: 0,
+        }
+    }
+
+    fn operations(&mut self, asked: &[Asked]) -> Vec<Operation> {
+        let mut holds: Vec<HoldId> = self.holds.keys().copied().collect();
+        holds.sort_unstable();
+        let operation = |(kind, user, which, key): &Asked| {
+            let user = UserId(Uuid::from_u128(*user));
+            let hold_id = holds.get(*which).copied().unwrap_or(HoldId(Uuid::nil()));
+            match kind {
+                0..=2 => Operation::Purchase { user, hold_id },
+                3..=5 => Operation::Cancel { user, hold_id },
+                _ => {
+                    self.made += 1;
+                    let (size, _) = TOTALS[which % 2];
+                    let hold_id = HoldId(Uuid::from_u128(self.made));
+                    let key = format!("key {key}");
+                    Operation::Reserve { user, hold_id, size: Some(size.to_owned()), key, admission: None }
+                }
+            }
+        };
+        asked.iter().map(operation).collect()
+    }
+
+    /// All there is.
+    fn look(&self) -> Look {
+        let DropState { catalogue, sizes, .. } = self.state.clone();
+        Look { now: self.now, catalogue, sizes, known: self.holds.values().cloned().collect() }
+    }
+
+    /// What the database finds for a batch: see `queries::look`.
+    fn basis(&self, operations: &[Operation]) -> Basis {
+        let mut look = self.look();
+        look.known.retain(|Known { reservation, key: used, .. }| {
+            let is_due =
+                reservation.status == ReservationStatus::Active && reservation.expires_at <= self.now;
+            is_due
+                || operations.iter().any(|operation| match operation {
+                    Operation::Reserve { user, key, .. } => {
+                        *user == reservation.user_id && (reservation.status.is_live() || used == key)
+                    }
+                    Operation::Purchase { hold_id, .. } | Operation::Cancel { hold_id, .. } => {
+                        *hold_id == reservation.id.hold_id
+                    }
+                    Operation::CancelDrop => true,
+                })
+        });
+        let (version, next_pairs) = (self.state.version, self.next_pairs.clone());
+        Basis { look, version, next_pairs, newcomers: None }
+    }
+
+    /// Whether the statement that writes would find everything as it is expected: see `queries::change`.
+    fn is_as(&self, basis: &Basis) -> bool {
+        let mut newcomers = basis.newcomers.iter().flatten();
+        let had = |user: &UserId| self.holds.values().any(|known| known.reservation.user_id == *user);
+        let is_due = |known: &Known| self.is_active(known) && known.reservation.expires_at <= basis.look.now;
+        basis.version == self.state.version
+            && (basis.look.now - self.now).abs() < TimeDelta::milliseconds(100)
+            && !newcomers.any(had)
+            && !self.holds.values().any(is_due)
+    }
+
+    fn is_active(&self, known: &Known) -> bool {
+        known.reservation.status == ReservationStatus::Active
+    }
+
+    /// Commits it.
+    fn write(&mut self, mut draft: Draft, before: Option<Expected>) -> Expected {
+        let closed: HashSet<HoldId> = draft.plan.closings.iter().map(|closing| closing.hold_id).collect();
+        if !draft.plan.changes_anything() {
+            let next = self.next_deadline(&HashSet::new());
+            return draft.leave(ClockReading::arrived_now(self.now), next).end(before).1;
+        }
+        let mut numbers = draft.numbers();
+        for (size, _) in TOTALS {
+            let live = |known: &&Known| known.reservation.size == size && known.reservation.status.is_live();
+            let live: HashSet<i32> =
+                self.holds.values().filter(live).map(|known| known.reservation.pair_number).collect();
+            let freed = (1..self.next_pairs[size]).filter(|number| !live.contains(number));
+            if !numbers.are_enough() {
+                numbers.add(size.to_owned(), freed.collect());
+            }
+        }
+        draft.give(numbers).unwrap();
+        let next_deadline = self.next_deadline(&closed);
+        self.change(&draft);
+        self.state.version += 1;
+        let settled = Settled { now: self.now, version: self.state.version, next_deadline };
+        let (done, expected) = draft.settle(settled).end(before);
+        assert_eq!((done.state.version, &done.state.sizes), (self.state.version, &self.state.sizes));
+        expected
+    }
+
+    /// As the statement does that writes.
+    fn change(&mut self, draft: &Draft) {
+        let planned = draft.planned();
+        let (look, plan) = (planned.look, planned.plan);
+        for (closing, size) in plan.closings.iter().zip(planned.closed_sizes) {
+            let hold = &mut self.holds.get_mut(&closing.hold_id).unwrap().reservation;
+            assert_eq!((hold.status, hold.size.as_str()), (ReservationStatus::Active, size));
+            let is_due = hold.expires_at <= look.now;
+            assert_eq!(is_due, closing.to == ReservationStatus::Expired);
+            hold.status = closing.to;
+            hold.closed_at = Some(look.now);
+        }
+        for (grant, pair_number) in plan.grants.iter().zip(planned.pairs) {
+            let reservation = Reservation {
+                id: ReservationId { drop_id: self.state.id, hold_id: grant.hold_id },
+                size: grant.size.clone(),
+                pair_number: *pair_number,
+                user_id: grant.user,
+                status: ReservationStatus::Active,
+                price: look.catalogue.price.clone(),
+                created_at: look.now,
+                expires_at: look.now + TimeDelta::seconds(HOLD.into()),
+                closed_at: None,
+            };
+            let hold = Known { reservation, key: grant.key.clone(), admission_id: None };
+            assert!(self.holds.insert(grant.hold_id, hold).is_none());
+        }
+        for Move { size, reserved, purchased, released, expired, count, next_pair } in planned.moves {
+            let stock = self.state.sizes.iter_mut().find(|stock| stock.size == *size).unwrap();
+            let StockCount { total, available, held, sold } = stock.count;
+            stock.count = StockCount {
+                total,
+                available: available - reserved + released + expired,
+                held: held + reserved - purchased - released - expired,
+                sold: sold + purchased,
+            };
+            assert_eq!(stock.count, *count);
+            self.next_pairs.insert(size.clone(), *next_pair);
+        }
+    }
+
+    fn next_deadline(&self, but: &HashSet<HoldId>) -> Option<Timestamp> {
+        let active = self
+            .holds
+            .values()
+            .filter(|known| self.is_active(known) && !but.contains(&known.reservation.id.hold_id));
+        active.map(|known| known.reservation.expires_at).min()
+    }
+
+    /// Each live hold has a pair of its own, and the counters count them.
+    fn check(&self) {
+        for SizeStock { size, count } in &self.state.sizes {
+            let of = |status| {
+                let of = move |known: &&Known| {
+                    known.reservation.size == *size && known.reservation.status == status
+                };
+                self.holds.values().filter(of)
+            };
+            let (held, sold) = (of(ReservationStatus::Active), of(ReservationStatus::Purchased));
+            let pairs: HashSet<i32> =
+                held.clone().chain(sold.clone()).map(|known| known.reservation.pair_number).collect();
+            let (held, sold) = (held.count() as i32, sold.count() as i32);
+            assert_eq!((count.held, count.sold), (held, sold));
+            assert_eq!(count.available, count.total - held - sold);
+            assert_eq!(pairs.len() as i32, held + sold, "a pair was given twice");
+            assert!(pairs.iter().all(|number| (1..=count.total).contains(number)));
+        }
+    }
+}
+
+/// The same, whatever the order in which holds were found.
+fn sorted(mut plan: Plan) -> Plan {
+    plan.closings.sort_by_key(|closing| closing.hold_id);
+    plan
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let asked = (0..14_u8, 1..8_u128, 0..10_usize, 0..3_usize);
+    let later = prop::sample::select(vec![0, 0, 0, 0, 0, 1, 40]);
+    (prop::bool::weighted(0.85), later, prop::collection::vec(asked, 0..6))
+}
+
+/// How many of all batches had no need to look.
+fn run(limit: i32, most: usize, steps: Vec<Step>) -> (usize, usize) {
+    let mut world = World::new(limit);
+    let mut expected: Option<Expected> = None;
+    let (mut at_once, all) = (0, steps.len());
+    for (is_ours, later, asked) in steps {
+        world.now += TimeDelta::seconds(later);
+        let operations = world.operations(&asked);
+        let looked = |world: &World| {
+            Draft::new(world.state.id, world.basis(&operations), |look| decide(look, &operations))
+        };
+        if !is_ours {
+            let draft = looked(&world);
+            world.write(draft, None);
+        } else {
+            let before = expected.take();
+            let basis = before.as_ref().and_then(|before| before.basis(&operations));
+            let basis = basis.filter(|basis| world.is_as(basis));
+            let foreseen = basis.map(|basis| {
+                // The same instant: the clock went on while this was computed.
+                let everything = Look { now: basis.look.now, ..world.look() };
+                let draft = Draft::new(world.state.id, basis, |look| decide(look, &operations));
+                assert_eq!(sorted(draft.plan.clone()), sorted(decide(&everything, &operations)));
+                draft
+            });
+            let can_write = |draft: &Draft| draft.plan.changes_anything() && draft.numbers().are_enough();
+            let foreseen = foreseen.filter(can_write);
+            at_once += usize::from(foreseen.is_some());
+            let draft = foreseen.unwrap_or_else(|| looked(&world));
+            let mut left = world.write(draft, before);
+            left.keep(most);
+            expected = Some(left);
+        }
+        world.check();
+    }
+    (at_once, all)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn what_is_expected_is_what_is_there(
+        limit in 1..3_i32,
+        most in prop::sample::select(vec![0, 2, 5, 1_000]),
+        steps in prop::collection::vec(step(), 0..40),
+    ) {
+        run(limit, most, steps);
+    }
+}
+
+#[test]
+fn a_server_that_sells_alone_looks_once() {
+    let reserve = |user| (true, 0, vec![(10, user, 0, 0)]);
+    assert_eq!(run(1, 1_000, (1..5).map(reserve).collect()), (3, 4));
+    // The first hold, and a buyer who comes again; then somebody whose hold is forgotten.
+    let steps = vec![reserve(1), reserve(2), (true, 0, vec![(0, 2, 1, 0)]), reserve(3)];
+    assert_eq!(run(1, 1_000, steps.clone()), (3, 4));
+    assert_eq!(run(1, 0, steps), (2, 4));
+}
