@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     db::{
-        Connection, DbError,
+        Connection, DbError, committed,
         schema::{sessions, users},
         statement,
     },
@@ -24,6 +24,11 @@ use crate::{
 };
 
 type Result<T> = std::result::Result<T, DbError>;
+
+fn times(row: Option<(Timestamp, Timestamp)>) -> Result<Times> {
+    let (from, until) = row.ok_or_else(|| DbError::Unexpected("a session was not made".to_owned()))?;
+    Ok(Times { from, until })
+}
 
 statement!(
     InsertUserWithSession -> (Timestamptz, Timestamptz),
@@ -58,8 +63,7 @@ pub(super) async fn insert_user_with_session(
         token_hash: session.token_hash.clone(),
         lifetime: session.lifetime,
     };
-    let (from, until) = insert.get_result(connection).await?;
-    Ok(Times { from, until })
+    times(committed(insert.load(connection).await?))
 }
 
 statement!(
@@ -81,8 +85,7 @@ pub(super) async fn insert_session(
         token_hash: session.token_hash.clone(),
         lifetime: session.lifetime,
     };
-    let (from, until) = insert.get_result(connection).await?;
-    Ok(Times { from, until })
+    times(committed(insert.load(connection).await?))
 }
 
 pub(super) async fn find_credentials(
@@ -134,8 +137,7 @@ pub(super) async fn mark_role(connection: &mut Connection, email: &str, role: Ro
         Role::Buyer => "buyer",
         Role::Admin => "admin",
     };
-    let found: Option<Uuid> =
-        MarkRole { email: email.to_owned(), role }.get_result(connection).await.optional()?;
+    let found: Option<Uuid> = committed(MarkRole { email: email.to_owned(), role }.load(connection).await?);
     Ok(found.is_some())
 }
 
@@ -160,7 +162,7 @@ pub(super) async fn mark_rotated(
     lifetime: TimeDelta,
 ) -> Result<Option<Times>> {
     let update = MarkRotated { next: next.to_vec(), lifetime, id: id.0, presented: presented.to_vec() };
-    let row: Option<(Timestamp, Timestamp)> = update.get_result(connection).await.optional()?;
+    let row: Option<(Timestamp, Timestamp)> = committed(update.load(connection).await?);
     Ok(row.map(|(from, until)| Times { from, until }))
 }
 

@@ -29,7 +29,7 @@ use tokio::{runtime::Handle, time::timeout};
 pub use connect::{ConnectError, Connector};
 pub use error::{DbError, foreign_language};
 pub use migrations::{MigrationError, migrate, pending_migrations};
-pub(crate) use statement::{Piece, pieces, statement};
+pub(crate) use statement::{Piece, committed, pieces, statement};
 pub(crate) use transaction::Transaction;
 
 use crate::{

@@ -94,6 +94,12 @@ pub(crate) fn pieces(sql: &str) -> Vec<Piece> {
     pieces
 }
 
+/// The one row, if any, of a statement that commits by itself. All rows have to be loaded for that: the driver's own way to
+/// one row goes on when that has come, and PostgreSQL may send it before a commit that takes long, or fails.
+pub(crate) fn committed<Row>(rows: Vec<Row>) -> Option<Row> {
+    rows.into_iter().next()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

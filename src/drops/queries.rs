@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use diesel::Queryable;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use diesel::{OptionalExtension as _, Queryable};
 use diesel_async::RunQueryDsl as _;
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::{ClockReading, Timestamp},
-    db::{Connection, DbError, statement},
+    db::{Connection, DbError, committed, statement},
     ids::DropId,
 };
 
@@ -289,6 +289,6 @@ pub(super) async fn insert_drop(connection: &mut Connection, id: DropId, drop: C
         stocks,
         admission_required: new.admission_required,
     };
-    let made: Option<Uuid> = insert.get_result(connection).await.optional()?;
+    let made: Option<Uuid> = committed(insert.load(connection).await?);
     Ok(made.is_some())
 }

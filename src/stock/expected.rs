@@ -9,23 +9,32 @@ use std::{
     sync::Arc,
 };
 
+use chrono::TimeDelta;
+
 use super::{
     batch::Done,
     decide::{Known, Look},
     operation::Operation,
+    queries::Version,
 };
 use crate::{
+    admission::Admission,
     clock::{ClockReading, Timestamp},
-    drops::DropState,
+    drops::{Catalogue, DropState},
     ids::{HoldId, UserId},
 };
 
 /// Holds that are kept of one drop, the newest; some eight megabytes. Whose hold is forgotten is looked at again.
 const MOST_HOLDS: usize = 16_384;
 
+/// So much later than it was decided a batch may be written without a look, under the lock (`queries::change` allows no
+/// more). Where something changes by the clock before that, it is looked at, so nothing is dated back over a deadline.
+const LATENESS: TimeDelta = TimeDelta::milliseconds(100);
+
 /// A drop as a committed batch left it.
 pub(super) struct Expected {
     state: Arc<DropState>,
+    version: Version,
     clock: ClockReading,
     /// By size, the lowest pair number never used.
     next_pairs: HashMap<String, i32>,
@@ -34,12 +43,22 @@ pub(super) struct Expected {
     /// Whether nobody else changed the drop since the batch before. Where others sell the same drop, what is expected is
     /// wrong more often than not.
     is_alone: bool,
+    doubt: Doubt,
     holds: BTreeMap<HoldId, Known>,
     buyers: HashMap<UserId, Buyer>,
 }
 
+/// Where what was expected was wrong, batches look for a while, each time twice as long: a server that was started anew in
+/// the middle of a drop, or has a slow way to PostgreSQL, would try in vain with each.
+#[derive(Clone, Copy, Default)]
+struct Doubt {
+    batches_to_look: u32,
+    last_time: u32,
+}
+
+const LONGEST_DOUBT: u32 = 64;
+
 /// Somebody who has holds among those that are kept.
-#[derive(Default)]
 struct Buyer {
     holds: Vec<HoldId>,
     /// Whether these are all that they ever had.
@@ -49,7 +68,7 @@ struct Buyer {
 /// What a batch goes by.
 pub(super) struct Basis {
     pub(super) look: Look,
-    pub(super) version: i32,
+    pub(super) version: Version,
     /// By size, the lowest pair number never used.
     pub(super) next_pairs: HashMap<String, i32>,
     /// Where nobody looked: who is taken for a buyer that never had a reservation.
@@ -60,7 +79,8 @@ impl Expected {
     /// What `operations` will find, if all that matters to them is known.
     pub(super) fn basis(&self, operations: &[Operation]) -> Option<Basis> {
         let now = self.clock.now();
-        if !self.is_alone || self.deadline.is_some_and(|deadline| deadline <= now) {
+        let then = now + LATENESS;
+        if !self.is_alone || self.doubt.batches_to_look > 0 || self.changes_by(then) {
             return None;
         }
         let (mut known, mut newcomers) = (BTreeMap::new(), Vec::new());
@@ -71,6 +91,11 @@ impl Expected {
         };
         for operation in operations {
             match operation {
+                Operation::Reserve { admission: Some(Admission { from, until, .. }), .. }
+                    if [from, until].into_iter().any(|at| now < *at && *at <= then) =>
+                {
+                    return None;
+                }
                 Operation::Reserve { user, .. } => match self.buyers.get(user) {
                     None => newcomers.push(*user),
                     Some(buyer) if buyer.is_whole => buyer.holds.iter().try_for_each(&mut know)?,
@@ -83,30 +108,53 @@ impl Expected {
         }
         newcomers.sort_unstable();
         newcomers.dedup();
-        let DropState { catalogue, sizes, version, .. } = &*self.state;
+        let DropState { catalogue, sizes, .. } = &*self.state;
         let known = known.into_values().cloned().collect();
         Some(Basis {
             look: Look { now, catalogue: catalogue.clone(), sizes: sizes.clone(), known },
-            version: *version,
+            version: self.version.clone(),
             next_pairs: self.next_pairs.clone(),
             newcomers: Some(newcomers),
         })
     }
 
-    /// After a batch that went by `basis`, and left `touched` as they are now. `before` is what was expected of it.
+    /// The statement found that it is not so.
+    pub(super) fn was_wrong(&mut self) {
+        let last_time = (2 * self.doubt.last_time).clamp(1, LONGEST_DOUBT);
+        self.doubt = Doubt { batches_to_look: last_time, last_time };
+    }
+
+    /// Whether by then something changes by the clock, or has.
+    fn changes_by(&self, then: Timestamp) -> bool {
+        let Catalogue { starts_at, ends_at, .. } = &self.state.catalogue;
+        let was = self.state.read.at;
+        let passes = |at: Timestamp| was < at && at <= then;
+        passes(*starts_at) || ends_at.is_some_and(passes) || self.deadline.is_some_and(|at| at <= then)
+    }
+
+    /// After a batch that went by `basis`, and left the drop at `now` and `touched` as they are now. `before` is what was
+    /// expected of it.
     pub(super) fn after(
         before: Option<Self>,
         basis: Basis,
+        now: Version,
         done: &Done,
         touched: HashMap<HoldId, Known>,
     ) -> Self {
         let Basis { version, next_pairs, newcomers, .. } = basis;
+        let doubt = match (&newcomers, &before) {
+            (None, Some(Self { doubt: Doubt { batches_to_look, last_time }, .. })) => {
+                Doubt { batches_to_look: batches_to_look.saturating_sub(1), last_time: *last_time }
+            }
+            _ => Doubt::default(),
+        };
         let newcomers = newcomers.unwrap_or_default();
-        let is_alone = before.as_ref().is_none_or(|before| before.state.version == version);
+        let is_alone = before.as_ref().is_none_or(|before| before.version == version);
         let before = before.filter(|_| is_alone);
         let (holds, buyers) = before.map(|before| (before.holds, before.buyers)).unwrap_or_default();
         let (state, clock, deadline) = (done.state.clone(), done.clock, done.next_deadline);
-        let mut expected = Self { state, clock, next_pairs, deadline, is_alone, holds, buyers };
+        let mut expected =
+            Self { state, version: now, clock, next_pairs, deadline, is_alone, doubt, holds, buyers };
         for (hold_id, hold) in touched {
             let user = hold.reservation.user_id;
             if expected.holds.insert(hold_id, hold).is_none() {

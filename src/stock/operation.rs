@@ -105,7 +105,8 @@ pub struct Answer<R> {
     pub refusal: Option<R>,
     /// The reservation it was about: the one held, bought or given back, or the live hold that stands in the way.
     pub reservation: Option<Reservation>,
-    /// The drop after it. Its `read.at` is the database clock under the lock, or of an answer from memory, now.
+    /// The drop after it. Its `read.at` is the instant at which it was decided, by the database clock; of an answer from
+    /// memory, now.
     pub state: Arc<DropState>,
 }
 

@@ -14,6 +14,7 @@ mod authorisation;
 mod batches;
 mod bus;
 mod drops;
+mod expected;
 mod expiry;
 mod feed;
 mod floors;

@@ -15,7 +15,7 @@ use crate::{
         decide::{Grant, Known, Look, Plan, Verdict},
         expected::{Basis, Expected},
         operation::{Answer, Refusal},
-        queries::{Move, Planned, Settled},
+        queries::{Move, Planned, Settled, Version},
     },
 };
 
@@ -34,6 +34,8 @@ pub(super) struct Draft {
 /// A batch that was done.
 pub(super) struct Outcome {
     draft: Draft,
+    /// Of the drop as it is now.
+    version: Version,
     done: Done,
 }
 
@@ -85,7 +87,7 @@ impl Draft {
         let closed = self.plan.closings.iter().filter_map(|closing| self.holds.get(&closing.hold_id));
         Planned {
             look,
-            version: *version,
+            version,
             newcomers: newcomers.as_deref(),
             plan: &self.plan,
             closed_sizes: closed.map(|known| known.reservation.size.as_str()).collect(),
@@ -97,7 +99,7 @@ impl Draft {
     /// There was nothing to write.
     pub(super) fn leave(self, clock: ClockReading, next_deadline: Option<Timestamp>) -> Outcome {
         let done = self.done(self.state(), clock, next_deadline);
-        Outcome { draft: self, done }
+        Outcome { version: self.basis.version.clone(), draft: self, done }
     }
 
     /// It was written.
@@ -121,7 +123,7 @@ impl Draft {
         }
         let deadlines = [settled.next_deadline, (!self.plan.grants.is_empty()).then_some(expires_at)];
         let mut state = self.state();
-        state.version = settled.version;
+        state.version = settled.version.number;
         if self.plan.cancels_drop {
             state.catalogue.cancelled_at = Some(look.now);
         }
@@ -131,7 +133,8 @@ impl Draft {
         }
         let clock = ClockReading::arrived_now(settled.now);
         let done = self.done(state, clock, deadlines.into_iter().flatten().min());
-        Outcome { draft: self, done: Done { changed: true, expiry_delays, released, ..done } }
+        let version = settled.version;
+        Outcome { draft: self, version, done: Done { changed: true, expiry_delays, released, ..done } }
     }
 
     /// The drop as it was found.
@@ -139,7 +142,7 @@ impl Draft {
         let Basis { look, version, .. } = &self.basis;
         let (catalogue, sizes) = (look.catalogue.clone(), look.sizes.clone());
         let read = ClockReading::arrived_now(look.now);
-        DropState { id: self.drop_id, catalogue, sizes, version: *version, read }
+        DropState { id: self.drop_id, catalogue, sizes, version: version.number, read }
     }
 
     fn done(&self, state: DropState, clock: ClockReading, next_deadline: Option<Timestamp>) -> Done {
@@ -175,8 +178,8 @@ impl Outcome {
 
     /// What to tell, and how it left the drop that the batch `before` had left.
     pub(super) fn end(self, before: Option<Expected>) -> (Done, Expected) {
-        let Self { draft: Draft { basis, holds, .. }, done } = self;
-        let expected = Expected::after(before, basis, &done, holds);
+        let Self { draft: Draft { basis, holds, .. }, version, done } = self;
+        let expected = Expected::after(before, basis, version, &done, holds);
         (done, expected)
     }
 }

@@ -16,9 +16,9 @@ mod numbers;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::{task::unconstrained, try_join};
+use tokio::{task::unconstrained, time::timeout, try_join};
 
 use super::{
     decide::{Look, close_some, decide},
@@ -33,6 +33,9 @@ use crate::{
     ids::DropId,
 };
 use draft::{Draft, Outcome};
+
+/// Longer than a statement or a wait for a lock may take.
+const WATCHDOG: Duration = Duration::from_millis(3_500);
 
 /// What a committed batch did.
 pub(super) struct Done {
@@ -65,23 +68,33 @@ pub(super) async fn run(
     operations: &[Operation],
     expected: &mut Option<Expected>,
 ) -> Result<Option<Done>, DbError> {
-    let before = expected.take();
+    let mut before = expected.take();
     let transaction = Transaction::on(connection);
-    let outcome = match at_once(&transaction, drop_id, operations, before.as_ref()).await {
-        Ok(None) => in_transaction(&transaction, drop_id, operations).await,
-        at_once => at_once,
-    };
-    match outcome {
-        Ok(outcome) => {
+    let outcome = match watched(at_once(&transaction, drop_id, operations, before.as_mut())).await? {
+        Ok(None) => match watched(in_transaction(&transaction, drop_id, operations)).await? {
+            Err(error) => return Err(watched(transaction.roll_back(error)).await?),
+            Ok(outcome) => outcome,
+        },
+        // It was a transaction by itself, which has ended.
+        Err(error @ DbError::Overloaded(_)) => {
             transaction.end();
-            Ok(outcome.map(|outcome| {
-                let (done, left) = outcome.end(before);
-                *expected = Some(left);
-                done
-            }))
+            return Err(error);
         }
-        Err(error) => Err(transaction.roll_back(error).await),
-    }
+        at_once => at_once?,
+    };
+    transaction.end();
+    Ok(outcome.map(|outcome| {
+        let (done, left) = outcome.end(before);
+        *expected = Some(left);
+        done
+    }))
+}
+
+/// What PostgreSQL's own limits did not end by then has a hung or vanished server under it. Given up, a transaction takes
+/// its connection with it.
+async fn watched<T>(road: impl Future<Output = T>) -> Result<T, DbError> {
+    let no_answer = |_| DbError::Unavailable("no answer within the watchdog's time".to_owned());
+    timeout(WATCHDOG, road).await.map_err(no_answer)
 }
 
 /// Writes without a look. `None`: not all is known, or it is not so any more; nothing was done.
@@ -89,9 +102,10 @@ async fn at_once(
     transaction: &Transaction,
     drop_id: DropId,
     operations: &[Operation],
-    expected: Option<&Expected>,
+    expected: Option<&mut Expected>,
 ) -> Result<Option<Outcome>, DbError> {
-    let Some(basis) = expected.and_then(|expected| expected.basis(operations)) else { return Ok(None) };
+    let Some(expected) = expected else { return Ok(None) };
+    let Some(basis) = expected.basis(operations) else { return Ok(None) };
     let mut draft = Draft::new(drop_id, basis, |look| decide(look, operations));
     let numbers = draft.numbers();
     if !draft.plan.changes_anything() || !numbers.are_enough() {
@@ -99,14 +113,16 @@ async fn at_once(
     }
     draft.give(numbers)?;
     match queries::change(transaction.connection(), drop_id, draft.planned()).await {
-        Ok(settled) => Ok(settled.map(|settled| draft.settle(settled))),
-        // One statement did nothing. A look tells what it stumbled over, or who.
+        Ok(Some(settled)) => return Ok(Some(draft.settle(settled))),
+        Ok(None) => {}
+        // It did nothing. A look tells what it stumbled over, or who.
         Err(error @ (DbError::Constraint(_) | DbError::Unexpected(_))) => {
             tracing::warn!(%error, %drop_id, "a drop is not as it was left; looking at it");
-            Ok(None)
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
     }
+    expected.was_wrong();
+    Ok(None)
 }
 
 async fn in_transaction(
@@ -128,7 +144,7 @@ async fn in_transaction(
     let Some((catalogue, version)) = locked else {
         return transaction.commit_after(async { Ok(None) }).await;
     };
-    let looked = looked.filter(|looked| looked.version == version);
+    let looked = looked.filter(|looked| looked.version == version.number);
     let looked = looked.ok_or_else(|| DbError::Unexpected("not looked under the lock".to_owned()))?;
     let clock = ClockReading::arrived_now(looked.now);
     let look = Look { now: looked.now, catalogue, sizes: looked.sizes, known: looked.known };

@@ -23,10 +23,10 @@ use bench::Bench;
 /// work: ten thousand would take longer than a statement may.
 pub(super) const MOST_CLOSED: usize = 1_000;
 
-/// What is seen under the drop's lock.
+/// What is seen under the drop's lock, or known to be what would be seen.
 #[derive(Clone, Debug)]
 pub(super) struct Look {
-    /// The database clock, read after the lock.
+    /// The database clock, read after the lock; without a look, up to a tenth of a second before it.
     pub(super) now: Timestamp,
     pub(super) catalogue: Catalogue,
     pub(super) sizes: Vec<SizeStock>,

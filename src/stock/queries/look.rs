@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use tokio::try_join;
 use uuid::Uuid;
 
-use super::{ReservationRow, ReservationTypes, Result};
+use super::{ReservationRow, ReservationTypes, Result, Version, VersionTypes};
 use crate::{
     clock::Timestamp,
     db::statement,
@@ -23,8 +23,8 @@ use crate::{
 };
 
 statement!(
-    LockDrop -> (Integer, CatalogueTypes),
-    concat!("SELECT stock_version, ", catalogue_columns!(), " FROM drops WHERE id = $1 FOR UPDATE"),
+    LockDrop -> (VersionTypes, CatalogueTypes),
+    concat!("SELECT stock_version, xmin::text, ", catalogue_columns!(), " FROM drops WHERE id = $1 FOR UPDATE"),
     { id: SqlUuid => Uuid }
 );
 
@@ -32,9 +32,9 @@ statement!(
 pub(in crate::stock) async fn lock_drop(
     mut connection: &AsyncPgConnection,
     id: DropId,
-) -> Result<Option<(Catalogue, i32)>> {
+) -> Result<Option<(Catalogue, Version)>> {
     let lock = LockDrop { id: id.0 };
-    let row: Option<(i32, CatalogueRow)> = lock.get_result(&mut connection).await.optional()?;
+    let row: Option<(Version, CatalogueRow)> = lock.get_result(&mut connection).await.optional()?;
     Ok(row.map(|(version, catalogue)| (catalogue.into(), version)))
 }
 
@@ -86,7 +86,7 @@ statement!(
 
 /// What was seen under the lock.
 pub(in crate::stock) struct Looked {
-    /// To be the one that was locked: else the look came before the lock.
+    /// Its number is to be that of the one that was locked: else the look came before the lock.
     pub(in crate::stock) version: i32,
     pub(in crate::stock) now: Timestamp,
     pub(in crate::stock) sizes: Vec<SizeStock>,
@@ -160,4 +160,27 @@ pub(in crate::stock) async fn look(
         known: known.into_values().collect(),
         is_cut: listed == MOST_CLOSED,
     }))
+}
+
+statement!(
+    /// All at once: looked up one by one, each might be compared with every hold of the drop.
+    ListFreedPairs -> Integer,
+    "SELECT pair_number FROM pairs WHERE drop_id = $1 AND size = $2 AND pair_number < $3
+     EXCEPT
+     SELECT pair_number FROM reservations
+     WHERE drop_id = $1 AND size = $2 AND status IN ('active', 'purchased')
+     ORDER BY pair_number LIMIT $4",
+    { drop_id: SqlUuid => Uuid, size: Text => String, below: Integer => i32, limit: BigInt => i64 }
+);
+
+/// Numbers below `below` that were used and are free; the lowest first.
+pub(in crate::stock) async fn list_freed_pairs(
+    mut connection: &AsyncPgConnection,
+    drop_id: DropId,
+    size: &str,
+    below: i32,
+    limit: i32,
+) -> Result<Vec<i32>> {
+    let list = ListFreedPairs { drop_id: drop_id.0, size: size.to_owned(), below, limit: limit.into() };
+    Ok(list.load(&mut connection).await?)
 }

@@ -11,8 +11,8 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use uuid::Uuid;
 
-pub(super) use look::{lock_drop, look};
-pub(super) use write::{Move, Planned, Settled, change, list_freed_pairs};
+pub(super) use look::{list_freed_pairs, lock_drop, look};
+pub(super) use write::{Move, Planned, Settled, change};
 
 use super::{Reservation, ReservationStatus};
 use crate::{
@@ -23,6 +23,18 @@ use crate::{
 };
 
 type Result<T> = std::result::Result<T, DbError>;
+
+/// What [`Version`] reads.
+type VersionTypes = (Integer, Text);
+
+/// A version of a drop's row.
+#[derive(Clone, Debug, PartialEq, Eq, Queryable)]
+pub(super) struct Version {
+    /// Raised by each change of the stock.
+    pub(super) number: i32,
+    /// The transaction that wrote it: by that a change by hand shows too.
+    pub(super) writer: String,
+}
 
 /// What [`ReservationRow`] reads.
 pub(super) type ReservationTypes =

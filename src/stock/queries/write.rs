@@ -1,48 +1,24 @@
 //! Write third: what a stock transaction changes.
 
-use diesel::OptionalExtension as _;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use uuid::Uuid;
 
-use super::Result;
+use super::{Result, Version, VersionTypes};
 use crate::{
     clock::Timestamp,
-    db::statement,
+    db::{committed, statement},
     drops::StockCount,
     ids::{DropId, UserId},
     stock::decide::{Look, Plan},
 };
-
-statement!(
-    /// All at once: looked up one by one, each might be compared with every hold of the drop.
-    ListFreedPairs -> Integer,
-    "SELECT pair_number FROM pairs WHERE drop_id = $1 AND size = $2 AND pair_number < $3
-     EXCEPT
-     SELECT pair_number FROM reservations
-     WHERE drop_id = $1 AND size = $2 AND status IN ('active', 'purchased')
-     ORDER BY pair_number LIMIT $4",
-    { drop_id: SqlUuid => Uuid, size: Text => String, below: Integer => i32, limit: BigInt => i64 }
-);
-
-/// Numbers below `below` that were used and are free; the lowest first.
-pub(in crate::stock) async fn list_freed_pairs(
-    mut connection: &AsyncPgConnection,
-    drop_id: DropId,
-    size: &str,
-    below: i32,
-    limit: i32,
-) -> Result<Vec<i32>> {
-    let list = ListFreedPairs { drop_id: drop_id.0, size: size.to_owned(), below, limit: limit.into() };
-    Ok(list.load(&mut connection).await?)
-}
 
 /// A batch as it was worked out.
 pub(in crate::stock) struct Planned<'a> {
     /// By what.
     pub(in crate::stock) look: &'a Look,
     /// Of which version.
-    pub(in crate::stock) version: i32,
+    pub(in crate::stock) version: &'a Version,
     /// Where nobody looked: who is taken for a buyer without any reservation.
     pub(in crate::stock) newcomers: Option<&'a [UserId]>,
     pub(in crate::stock) plan: &'a Plan,
@@ -72,7 +48,7 @@ pub(in crate::stock) struct Move {
 pub(in crate::stock) struct Settled {
     /// The database clock.
     pub(in crate::stock) now: Timestamp,
-    pub(in crate::stock) version: i32,
+    pub(in crate::stock) version: Version,
     /// When the next of the holds lapses that were there before.
     pub(in crate::stock) next_deadline: Option<Timestamp>,
 }
@@ -121,13 +97,13 @@ macro_rules! making {
 }
 
 /// Everything that a batch changes, or nothing and no row: where the drop has another version than the one by which the
-/// batch was planned. Under the drop's lock, which is taken again where the transaction has it already. A batch that looked
+/// batch was planned, or was changed without one, by hand. Under the drop's lock, which is taken again where the transaction has it already. A batch that looked
 /// under it finds the same version; to one that did not, the version says that nobody changed anything since. Then the
 /// snapshot is right as well, though it is older than the lock: who changes a drop raises its version in the same
 /// transaction.
 ///
-/// `expected`: with `$17` the batch did not look. It takes its clock for right to within a tenth of a second, no hold for
-/// due, and some buyers for new ones, who are looked up one by one, as in the looks.
+/// `expected`: with `$17` the batch did not look. It takes its clock for right to within a tenth of a second, and some
+/// buyers for new ones, who are looked up one by one, as in the looks.
 ///
 /// `moved`: the counters come to what is told of them. `bumped`: where less was done than was planned there is no next
 /// version, which the table refuses. Nothing is done then, also with the COMMIT already on its way.
@@ -135,7 +111,7 @@ macro_rules! change {
     ($closing:expr, $making:expr) => {
         concat!(
             "WITH locked AS (
-                SELECT FROM drops WHERE id = $4 AND stock_version = $15 FOR UPDATE
+                SELECT FROM drops WHERE id = $4 AND stock_version = $15 AND xmin::text = $29 FOR UPDATE
              ), next AS (
                 SELECT expires_at FROM reservations WHERE drop_id = $4 AND status = 'active' AND id <> ALL($2)
                 ORDER BY expires_at, id LIMIT 1
@@ -143,7 +119,6 @@ macro_rules! change {
                 SELECT CASE WHEN NOT EXISTS (SELECT FROM locked) THEN false
                             WHEN NOT $17 THEN true
                             ELSE clock_timestamp() BETWEEN $1 AND $1 + interval '100 ms'
-                                 AND NOT EXISTS (SELECT FROM next WHERE expires_at <= $1)
                                  AND NOT EXISTS (
                                     SELECT FROM unnest($16) AS newcomer (id) CROSS JOIN LATERAL (
                                         SELECT FROM reservations AS r WHERE r.user_id = newcomer.id AND r.drop_id = $4
@@ -169,7 +144,7 @@ macro_rules! change {
                          AND (SELECT count(*) FROM moved) = cardinality($19)
                         THEN stock_version + 1 END,
                     cancelled_at = CASE WHEN $14 THEN $1 ELSE cancelled_at END
-                WHERE id = $4 AND (SELECT is_so FROM expected) RETURNING stock_version
+                WHERE id = $4 AND (SELECT is_so FROM expected) RETURNING stock_version, xmin::text AS writer
              ), event AS (
                 INSERT INTO stock_events (drop_id, version, kind, at, sizes, restocked, reserved, purchased, released,
                                           expired, total, available, held, sold)
@@ -177,12 +152,12 @@ macro_rules! change {
                        array_fill(0, ARRAY[cardinality($19)]), $20, $21, $22, $23, $24, $25, $26, $27
                 FROM bumped
              )
-             SELECT stock_version, clock_timestamp(), (SELECT expires_at FROM next) FROM bumped"
+             SELECT stock_version, writer, clock_timestamp(), (SELECT expires_at FROM next) FROM bumped"
         )
     };
 }
 
-type SettledTypes = (Integer, Timestamptz, Nullable<Timestamptz>);
+type SettledTypes = (VersionTypes, Timestamptz, Nullable<Timestamptz>);
 
 statement!(
     Change -> SettledTypes, change!(closing!(), making!()),
@@ -199,7 +174,7 @@ statement!(
         released: Array<Integer> => Vec<i32>, expired: Array<Integer> => Vec<i32>,
         total: Array<Integer> => Vec<i32>, available: Array<Integer> => Vec<i32>,
         held: Array<Integer> => Vec<i32>, sold: Array<Integer> => Vec<i32>,
-        next_pairs: Array<Integer> => Vec<i32>,
+        next_pairs: Array<Integer> => Vec<i32>, writer: Text => String,
     }
 );
 
@@ -246,7 +221,8 @@ pub(in crate::stock) async fn change(
         keys: grants.iter().map(|grant| grant.key.clone()).collect(),
         admissions: grants.iter().map(|grant| grant.admission_id.clone()).collect(),
         cancels: plan.cancels_drop,
-        version,
+        version: version.number,
+        writer: version.writer.clone(),
         newcomers: newcomers.unwrap_or_default().iter().map(|user| user.0).collect(),
         is_expected: newcomers.is_some(),
         closed_sizes: closed_sizes.into_iter().map(str::to_owned).collect(),
@@ -262,11 +238,11 @@ pub(in crate::stock) async fn change(
         next_pairs: each(|one| one.next_pair),
     };
     let connection = &mut connection;
-    let row: Option<(i32, Timestamp, Option<Timestamp>)> = match (plan.closings.is_empty(), grants.is_empty())
-    {
-        (true, false) => Reserve(change).get_result(connection).await.optional()?,
-        (false, true) => Close(change).get_result(connection).await.optional()?,
-        _ => change.get_result(connection).await.optional()?,
+    type Row = (Version, Timestamp, Option<Timestamp>);
+    let row: Option<Row> = match (plan.closings.is_empty(), grants.is_empty()) {
+        (true, false) => committed(Reserve(change).load(connection).await?),
+        (false, true) => committed(Close(change).load(connection).await?),
+        _ => committed(change.load(connection).await?),
     };
     Ok(row.map(|(version, now, next_deadline)| Settled { now, version, next_deadline }))
 }

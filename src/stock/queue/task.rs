@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, timeout},
+    time::Instant,
 };
 
 use super::{LONGEST_QUEUE, Message, Queues, job::Job};
@@ -22,8 +22,6 @@ use crate::{
 /// For this long an operation whose outcome is unknown is tried again, from its arrival or the last part of its batch.
 const RETRY_FOR: Duration = Duration::from_secs(3);
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
-/// A transaction that PostgreSQL's own limits did not end by then has a hung or vanished server under it.
-const WATCHDOG: Duration = Duration::from_millis(3_500);
 
 /// The queue of one drop, in its task.
 pub(super) struct Queue {
@@ -214,12 +212,9 @@ impl Queue {
         let _under_way = UnderWay::new(&self.all.under_way);
         let began = Instant::now();
         let connection = self.all.db.connection().await?;
-        // Given up, a transaction takes its connection with it.
-        let run = batch::run(connection, self.drop_id, operations, &mut self.expected);
-        let outcome = timeout(WATCHDOG, run).await;
+        let outcome = batch::run(connection, self.drop_id, operations, &mut self.expected).await;
         self.all.metrics.stock_transaction.observe(began.elapsed().as_secs_f64());
         outcome
-            .unwrap_or_else(|_| Err(DbError::Unavailable("no answer within the watchdog's time".to_owned())))
     }
 }
 
