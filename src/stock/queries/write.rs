@@ -97,10 +97,10 @@ macro_rules! making {
 }
 
 /// Everything that a batch changes, or nothing and no row: where the drop has another version than the one by which the
-/// batch was planned, or was changed without one, by hand. Under the drop's lock, which is taken again where the transaction has it already. A batch that looked
-/// under it finds the same version; to one that did not, the version says that nobody changed anything since. Then the
-/// snapshot is right as well, though it is older than the lock: who changes a drop raises its version in the same
-/// transaction.
+/// batch was planned, or was changed without one, by hand. Under the drop's lock, which is taken again where the transaction
+/// has it already. A batch that looked under it finds the same version; to one that did not, the version says that nobody
+/// changed anything since. Then the snapshot is right as well, though it is older than the lock: who changes a drop raises
+/// its version in the same transaction.
 ///
 /// `expected`: with `$17` the batch did not look. It takes its clock for right to within a tenth of a second, and some
 /// buyers for new ones, who are looked up one by one, as in the looks.
