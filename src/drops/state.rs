@@ -63,6 +63,26 @@ pub struct Catalogue {
     pub created_at: Timestamp,
 }
 
+#[cfg(test)]
+impl Catalogue {
+    /// Of a drop that is on sale from now on, one pair for each buyer, held for a minute.
+    pub(crate) fn example(now: Timestamp) -> Self {
+        Self {
+            name: "Runner".to_owned(),
+            description: None,
+            image_url: None,
+            price: Money { amount: 1, currency: "USD".to_owned() },
+            starts_at: now,
+            ends_at: None,
+            hold_seconds: 60,
+            purchase_limit: 1,
+            admission_required: false,
+            cancelled_at: None,
+            created_at: now,
+        }
+    }
+}
+
 /// Pairs by what became of them: `total = available + held + sold`, always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StockCount {
@@ -152,19 +172,7 @@ mod tests {
         let hour = TimeDelta::hours(1);
         let state = |starts_at, ends_at, cancelled_at, sold| DropState {
             id: DropId::new(),
-            catalogue: Catalogue {
-                name: "Runner".to_owned(),
-                description: None,
-                image_url: None,
-                price: Money { amount: 18_000, currency: "USD".to_owned() },
-                starts_at,
-                ends_at,
-                hold_seconds: 60,
-                purchase_limit: 1,
-                admission_required: false,
-                cancelled_at,
-                created_at: at,
-            },
+            catalogue: Catalogue { starts_at, ends_at, cancelled_at, ..Catalogue::example(at) },
             sizes: vec![SizeStock {
                 size: "ONE".to_owned(),
                 count: StockCount { total: 2, available: 2 - sold, held: 0, sold },

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::{
         config::DatabaseConfig,
-        drops::{Catalogue, Money, SizeStock, StockCount},
+        drops::{Catalogue, SizeStock, StockCount},
         telemetry::Metrics,
     };
 
@@ -192,19 +192,7 @@ mod tests {
         let now = Utc::now();
         Arc::new(DropState {
             id: DropId::new(),
-            catalogue: Catalogue {
-                name: "Runner".to_owned(),
-                description: None,
-                image_url: None,
-                price: Money { amount: 1, currency: "USD".to_owned() },
-                starts_at: now,
-                ends_at: None,
-                hold_seconds: 60,
-                purchase_limit: 1,
-                admission_required: false,
-                cancelled_at: None,
-                created_at: now,
-            },
+            catalogue: Catalogue::example(now),
             sizes: vec![SizeStock {
                 size: "US 9".to_owned(),
                 count: StockCount { total: 1, available: 0, held: 1, sold: 0 },

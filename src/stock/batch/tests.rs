@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{draft::Draft, *};
 use crate::{
-    drops::{Catalogue, Money, SizeStock, StockCount},
+    drops::{Catalogue, SizeStock, StockCount},
     ids::{HoldId, ReservationId, UserId},
     stock::{
         Reservation, ReservationStatus,
@@ -19,7 +19,6 @@ use crate::{
 };
 
 const SIZES: [&str; 2] = ["US 9", "US 10"];
-const HOLD: i32 = 60;
 
 /// The database.
 struct World {
@@ -42,19 +41,7 @@ impl World {
             size: size.to_owned(),
             count: StockCount { total, available: total, held: 0, sold: 0 },
         };
-        let catalogue = Catalogue {
-            name: "Runner".to_owned(),
-            description: None,
-            image_url: None,
-            price: Money { amount: 1, currency: "USD".to_owned() },
-            starts_at: now,
-            ends_at: None,
-            hold_seconds: HOLD,
-            purchase_limit: limit,
-            admission_required: false,
-            cancelled_at: None,
-            created_at: now,
-        };
+        let catalogue = Catalogue { purchase_limit: limit, ..Catalogue::example(now) };
         let sizes = SIZES.into_iter().zip([pairs, 2]).map(size).collect();
         let read = ClockReading::arrived_now(now);
         Self {
@@ -178,7 +165,7 @@ impl World {
                 status: ReservationStatus::Active,
                 price: look.catalogue.price.clone(),
                 created_at: look.now,
-                expires_at: look.now + TimeDelta::seconds(HOLD.into()),
+                expires_at: look.now + TimeDelta::seconds(look.catalogue.hold_seconds.into()),
                 closed_at: None,
             };
             let hold = Known { reservation, key: grant.key.clone(), admission_id: None };

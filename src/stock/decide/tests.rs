@@ -95,17 +95,12 @@ fn look(
     Look {
         now: at(0),
         catalogue: Catalogue {
-            name: "Runner".to_owned(),
-            description: None,
-            image_url: None,
-            price: Money { amount: 1, currency: "USD".to_owned() },
             starts_at: at(starts),
             ends_at: ends.map(at),
-            hold_seconds: 60,
             purchase_limit: limit,
             admission_required,
             cancelled_at: cancelled.then(|| at(-1)),
-            created_at: at(-1_000),
+            ..Catalogue::example(at(-1_000))
         },
         sizes: sizes.collect(),
         known,
