@@ -21,7 +21,8 @@ use crate::telemetry::Metrics;
 /// PostgreSQL's own bounds on every request's statements. A stock transaction is short: one that waits longer
 /// for its lock answers `OVERLOADED`, and one whose server died gives the lock up soon. A statement by itself is a
 /// transaction too.
-const LIMITS: &str = "SET default_transaction_isolation = 'read committed'; SET lock_timeout = '2s'; SET statement_timeout = '3s'; \
+const LIMITS: &str = "SET default_transaction_isolation = 'read committed'; \
+    SET lock_timeout = '2s'; SET statement_timeout = '3s'; \
     SET idle_in_transaction_session_timeout = '3s'; SET client_connection_check_interval = '1s'";
 
 /// A prepared statement keeps the plan that was made when its table was small, or was last analysed, and for a small table

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-use diesel::Queryable;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{
+    Queryable,
+    sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
 use diesel_async::RunQueryDsl as _;
 use uuid::Uuid;
 

@@ -29,7 +29,7 @@ const MOST_HOLDS: usize = 16_384;
 
 /// So much later than it was decided a batch may be written without a look, under the lock (`queries::change` allows no
 /// more). Where something changes by the clock before that, it is looked at, so nothing is dated back over a deadline.
-const LATENESS: TimeDelta = TimeDelta::milliseconds(100);
+pub(super) const LATENESS: TimeDelta = TimeDelta::milliseconds(100);
 
 /// A drop as a committed batch left it.
 pub(super) struct Expected {
@@ -68,6 +68,8 @@ struct Buyer {
 /// What a batch goes by.
 pub(super) struct Basis {
     pub(super) look: Look,
+    /// The clock of that look.
+    pub(super) read: ClockReading,
     pub(super) version: Version,
     /// By size, the lowest pair number never used.
     pub(super) next_pairs: HashMap<String, i32>,
@@ -112,6 +114,7 @@ impl Expected {
         let known = known.into_values().cloned().collect();
         Some(Basis {
             look: Look { now, catalogue: catalogue.clone(), sizes: sizes.clone(), known },
+            read: ClockReading::arrived_now(now),
             version: self.version.clone(),
             next_pairs: self.next_pairs.clone(),
             newcomers: Some(newcomers),

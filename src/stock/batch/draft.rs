@@ -97,8 +97,8 @@ impl Draft {
     }
 
     /// There was nothing to write.
-    pub(super) fn leave(self, clock: ClockReading, next_deadline: Option<Timestamp>) -> Outcome {
-        let done = self.done(self.state(), clock, next_deadline);
+    pub(super) fn leave(self, next_deadline: Option<Timestamp>) -> Outcome {
+        let done = self.done(self.state(), self.basis.read, next_deadline);
         Outcome { version: self.basis.version.clone(), draft: self, done }
     }
 
@@ -139,10 +139,9 @@ impl Draft {
 
     /// The drop as it was found.
     fn state(&self) -> DropState {
-        let Basis { look, version, .. } = &self.basis;
+        let Basis { look, read, version, .. } = &self.basis;
         let (catalogue, sizes) = (look.catalogue.clone(), look.sizes.clone());
-        let read = ClockReading::arrived_now(look.now);
-        DropState { id: self.drop_id, catalogue, sizes, version: version.number, read }
+        DropState { id: self.drop_id, catalogue, sizes, version: version.number, read: *read }
     }
 
     fn done(&self, state: DropState, clock: ClockReading, next_deadline: Option<Timestamp>) -> Done {

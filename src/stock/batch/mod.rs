@@ -146,16 +146,16 @@ async fn in_transaction(
     };
     let looked = looked.filter(|looked| looked.version == version.number);
     let looked = looked.ok_or_else(|| DbError::Unexpected("not looked under the lock".to_owned()))?;
-    let clock = ClockReading::arrived_now(looked.now);
+    let read = ClockReading::arrived_now(looked.now);
     let look = Look { now: looked.now, catalogue, sizes: looked.sizes, known: looked.known };
-    let basis = Basis { look, version, next_pairs: looked.next_pairs, newcomers: None };
+    let basis = Basis { look, read, version, next_pairs: looked.next_pairs, newcomers: None };
     let mut draft = Draft::new(drop_id, basis, |look| match looked.is_cut {
         true => close_some(look, operations),
         false => decide(look, operations),
     });
     if !draft.plan.changes_anything() {
         let next_deadline = transaction.commit_after(queries::find_deadline(connection, drop_id)).await?;
-        return Ok(Some(draft.leave(clock, next_deadline).in_part(looked.is_cut)));
+        return Ok(Some(draft.leave(next_deadline).in_part(looked.is_cut)));
     }
     let mut numbers = draft.numbers();
     numbers.complete(connection, drop_id).await?;

@@ -14,6 +14,7 @@ use crate::{
     stock::{
         Reservation, ReservationStatus,
         decide::{Known, Plan},
+        expected::LATENESS,
         queries::{Move, Settled, Version},
     },
 };
@@ -101,16 +102,14 @@ impl World {
                 })
         });
         let (version, next_pairs) = (self.version(), self.next_pairs.clone());
-        Basis { look, version, next_pairs, newcomers: None }
+        Basis { look, read: ClockReading::arrived_now(self.now), version, next_pairs, newcomers: None }
     }
 
     /// Whether the statement that writes would find everything as it is expected: see `queries::change`.
     fn is_as(&self, basis: &Basis) -> bool {
         let mut newcomers = basis.newcomers.iter().flatten();
         let had = |user: &UserId| self.holds.values().any(|known| known.reservation.user_id == *user);
-        basis.version == self.version()
-            && (basis.look.now - self.now).abs() < TimeDelta::milliseconds(100)
-            && !newcomers.any(had)
+        basis.version == self.version() && (basis.look.now - self.now).abs() < LATENESS && !newcomers.any(had)
     }
 
     fn is_active(&self, known: &Known) -> bool {
@@ -122,7 +121,7 @@ impl World {
         let closed: HashSet<HoldId> = draft.plan.closings.iter().map(|closing| closing.hold_id).collect();
         if !draft.plan.changes_anything() {
             let next = self.next_deadline(&HashSet::new());
-            return draft.leave(ClockReading::arrived_now(self.now), next).end(before).1;
+            return draft.leave(next).end(before).1;
         }
         let mut numbers = draft.numbers();
         for size in SIZES {
@@ -248,7 +247,7 @@ fn run(limit: i32, pairs: i32, most: usize, steps: Vec<Step>) -> (usize, usize) 
                 let now = basis.look.now;
                 let draft = Draft::new(world.state.id, basis, |look| decide(look, &operations));
                 // At each instant at which it may be written.
-                for now in [now, now + TimeDelta::milliseconds(100)] {
+                for now in [now, now + LATENESS] {
                     let everything = Look { now, ..world.look() };
                     let decided = decide(&everything, &operations);
                     assert!(!is_so || sorted(draft.plan.clone()) == sorted(decided), "{:?}", draft.plan);
