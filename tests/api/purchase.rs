@@ -78,9 +78,10 @@ async fn a_purchase_before_the_deadline_stays_when_the_deadline_passes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn from_the_deadline_on_a_purchase_is_refused_and_gives_the_pair_back() {
     drive_still(async |app| {
-        let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 1)]).await);
+        let (buyer, drop) =
+            (app.buyer().await, app.drop_like(&[("ONE", 1)], |drop| drop.hold_seconds = 1).await);
         let hold = app.hold(&buyer, drop, "ONE").await;
-        app.age_holds(drop, 0).await;
+        app.sql("SELECT pg_sleep_until(max(expires_at)) FROM reservations").await;
         let payload = app.purchase(&buyer, &hold).await;
         assert_eq!(codes(&payload), ["RESERVATION_EXPIRED"]);
         assert_eq!(payload["reservation"]["status"], "EXPIRED");
