@@ -9,7 +9,7 @@ mod state;
 
 pub(crate) use queries::{CatalogueRow, CatalogueTypes, catalogue_columns};
 pub use rules::{CreateRefusal, CreateRefusalCode, NewDrop, NewSize};
-pub use state::{Catalogue, DropState, DropStatus, Money, SizeStock, StockCount};
+pub use state::{Catalogue, DropState, DropStatus, FIRST_VERSION, Money, SizeStock, StockCount};
 
 use crate::{
     clock::Timestamp,

@@ -105,6 +105,9 @@ pub struct SizeStock {
     pub count: StockCount,
 }
 
+/// The version of a drop as it was made: of one that nobody has reserved.
+pub const FIRST_VERSION: i32 = 1;
+
 /// A drop at one version: everything in it was read by one statement or under the drop's lock.
 #[derive(Clone, Debug)]
 pub struct DropState {
@@ -114,7 +117,7 @@ pub struct DropState {
     pub catalogue: Catalogue,
     /// In the order in which the administrator listed them.
     pub sizes: Vec<SizeStock>,
-    /// Rises by one with each change.
+    /// [`FIRST_VERSION`], and rises by one with each change.
     pub version: i32,
     /// The database clock when this was read.
     pub read: ClockReading,

@@ -5,7 +5,7 @@
 //! the lock, which finds the version that was expected or does nothing. Nothing is told by it before that.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
@@ -20,12 +20,14 @@ use super::{
 use crate::{
     admission::Admission,
     clock::{ClockReading, Timestamp},
-    drops::{Catalogue, DropState},
+    drops::{Catalogue, DropState, FIRST_VERSION},
     ids::{HoldId, UserId},
 };
 
 /// Holds that are kept of one drop, the newest; some eight megabytes. Whose hold is forgotten is looked at again.
 const MOST_HOLDS: usize = 16_384;
+/// Buyers who are known by name; some two megabytes. With more, the database is asked who is a new one.
+const MOST_BUYERS: usize = 100_000;
 
 /// So much later than it was decided a batch may be written without a look, under the lock (`queries::change` allows no
 /// more). Where something changes by the clock before that, it is looked at, so nothing is dated back over a deadline.
@@ -46,6 +48,8 @@ pub(super) struct Expected {
     doubt: Doubt,
     holds: BTreeMap<HoldId, Known>,
     buyers: HashMap<UserId, Buyer>,
+    /// Everybody who ever had a reservation, where all of them are known: who is not among them is a new buyer.
+    everybody: Option<HashSet<UserId>>,
 }
 
 /// Where what was expected was wrong, batches look for a while, each time twice as long: a server that was started anew in
@@ -73,7 +77,7 @@ pub(super) struct Basis {
     pub(super) version: Version,
     /// By size, the lowest pair number never used.
     pub(super) next_pairs: HashMap<String, i32>,
-    /// Where nobody looked: who is taken for a buyer that never had a reservation.
+    /// Where nobody looked: who is taken for a buyer that never had a reservation, without being known for one.
     pub(super) newcomers: Option<Vec<UserId>>,
 }
 
@@ -99,9 +103,13 @@ impl Expected {
                     return None;
                 }
                 Operation::Reserve { user, .. } => match self.buyers.get(user) {
-                    None => newcomers.push(*user),
                     Some(buyer) if buyer.is_whole => buyer.holds.iter().try_for_each(&mut know)?,
                     Some(_) => return None,
+                    None => match &self.everybody {
+                        Some(everybody) if everybody.contains(user) => return None,
+                        Some(_) => {}
+                        None => newcomers.push(*user),
+                    },
                 },
                 Operation::Purchase { hold_id, .. } | Operation::Cancel { hold_id, .. } => know(hold_id)?,
                 // It closes all holds, whoever made them.
@@ -154,25 +162,42 @@ impl Expected {
         let newcomers = newcomers.unwrap_or_default();
         let is_alone = before.as_ref().is_none_or(|before| before.version == version);
         let before = before.filter(|_| is_alone);
-        let (holds, buyers) = before.map(|before| (before.holds, before.buyers)).unwrap_or_default();
+        let (holds, buyers, everybody) = match before {
+            Some(before) => (before.holds, before.buyers, before.everybody),
+            None => Default::default(),
+        };
         let (state, clock, deadline) = (done.state.clone(), done.clock, done.next_deadline);
-        let mut expected =
-            Self { state, version: now, clock, next_pairs, deadline, is_alone, doubt, holds, buyers };
+        // A reservation makes a new version of its drop.
+        let everybody = if version.number == FIRST_VERSION { Some(HashSet::new()) } else { everybody };
+        let mut expected = Self {
+            state,
+            version: now,
+            clock,
+            next_pairs,
+            deadline,
+            is_alone,
+            doubt,
+            holds,
+            buyers,
+            everybody,
+        };
         for (hold_id, hold) in touched {
             let user = hold.reservation.user_id;
             if expected.holds.insert(hold_id, hold).is_none() {
-                let is_newcomer = || newcomers.binary_search(&user).is_ok();
-                let first = || Buyer { holds: Vec::new(), is_whole: is_newcomer() };
+                let is_first = expected.everybody.as_mut().is_some_and(|everybody| everybody.insert(user));
+                let is_whole = is_first || newcomers.binary_search(&user).is_ok();
+                let first = || Buyer { holds: Vec::new(), is_whole };
                 expected.buyers.entry(user).or_insert_with(first).holds.push(hold_id);
             }
         }
-        expected.keep(MOST_HOLDS);
+        expected.keep(MOST_HOLDS, MOST_BUYERS);
         expected
     }
 
-    /// Forgets the oldest holds, down to so many.
-    pub(super) fn keep(&mut self, most: usize) {
-        while self.holds.len() > most
+    /// Forgets the oldest holds, down to so many, and everybody, if they are more.
+    pub(super) fn keep(&mut self, most_holds: usize, most_buyers: usize) {
+        self.everybody.take_if(|everybody| everybody.len() > most_buyers);
+        while self.holds.len() > most_holds
             && let Some((hold_id, hold)) = self.holds.pop_first()
             && let Entry::Occupied(mut buyer) = self.buyers.entry(hold.reservation.user_id)
         {

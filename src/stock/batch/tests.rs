@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{draft::Draft, *};
 use crate::{
-    drops::{Catalogue, SizeStock, StockCount},
+    drops::{Catalogue, FIRST_VERSION, SizeStock, StockCount},
     ids::{HoldId, ReservationId, UserId},
     stock::{
         Reservation, ReservationStatus,
@@ -46,7 +46,7 @@ impl World {
         let sizes = SIZES.into_iter().zip([pairs, 2]).map(size).collect();
         let read = ClockReading::arrived_now(now);
         Self {
-            state: DropState { id: DropId(Uuid::nil()), catalogue, sizes, version: 1, read },
+            state: DropState { id: DropId(Uuid::nil()), catalogue, sizes, version: FIRST_VERSION, read },
             holds: HashMap::new(),
             next_pairs: SIZES.map(|size| (size.to_owned(), 1)).into(),
             now,
@@ -225,11 +225,11 @@ fn step() -> impl Strategy<Value = Step> {
     (prop::bool::weighted(0.95), later, prop::collection::vec(asked, 0..6))
 }
 
-/// How many batches were sent without a look, and how many of those were right.
-fn run(limit: i32, pairs: i32, most: usize, steps: Vec<Step>) -> (usize, usize) {
+/// How many batches were sent without a look, how many of those were right, and about how many buyers they asked.
+fn run(limit: i32, pairs: i32, [holds, buyers]: [usize; 2], steps: Vec<Step>) -> (usize, usize, usize) {
     let mut world = World::new(limit, pairs);
     let mut expected: Option<Expected> = None;
-    let (mut sent, mut right) = (0, 0);
+    let (mut sent, mut right, mut asked_about) = (0, 0, 0);
     for (is_ours, later, asked) in steps {
         world.now += TimeDelta::milliseconds(later);
         let operations = world.operations(&asked);
@@ -243,6 +243,7 @@ fn run(limit: i32, pairs: i32, most: usize, steps: Vec<Step>) -> (usize, usize) 
             let mut before = expected.take();
             let basis = before.as_ref().and_then(|before| before.basis(&operations));
             let is_so = basis.as_ref().is_some_and(|basis| world.is_as(basis));
+            asked_about += basis.iter().flat_map(|basis| &basis.newcomers).flatten().count();
             let foreseen = basis.map(|basis| {
                 let now = basis.look.now;
                 let draft = Draft::new(world.state.id, basis, |look| decide(look, &operations));
@@ -263,12 +264,12 @@ fn run(limit: i32, pairs: i32, most: usize, steps: Vec<Step>) -> (usize, usize) 
             }
             let draft = foreseen.filter(|_| is_so).unwrap_or_else(|| looked(&world));
             let mut left = world.write(draft, before);
-            left.keep(most);
+            left.keep(holds, buyers);
             expected = Some(left);
         }
         world.check();
     }
-    (sent, right)
+    (sent, right, asked_about)
 }
 
 proptest! {
@@ -278,21 +279,29 @@ proptest! {
     fn what_is_expected_is_what_is_there(
         limit in 1..3_i32,
         pairs in 1..6_i32,
-        most in prop::sample::select(vec![0, 2, 5, 1_000]),
+        holds in prop::sample::select(vec![0, 2, 5, 1_000]),
+        buyers in prop::sample::select(vec![0, 2, 1_000]),
         steps in prop::collection::vec(step(), 0..40),
     ) {
-        run(limit, pairs, most, steps);
+        run(limit, pairs, [holds, buyers], steps);
     }
 }
 
 #[test]
 fn a_server_that_sells_alone_looks_once() {
     let reserve = |user| (true, 0, vec![(10, user, 0, 0)]);
-    assert_eq!(run(1, 4, 1_000, (1..5).map(reserve).collect()), (3, 3));
-    // The first hold, and a buyer who comes again; then somebody whose hold is forgotten.
-    let steps = vec![reserve(1), reserve(2), (true, 0, vec![(0, 2, 1, 0)]), reserve(3)];
-    assert_eq!(run(1, 4, 1_000, steps.clone()), (3, 3));
-    assert_eq!(run(1, 4, 0, steps), (2, 2));
+    let all = [1_000, 1_000];
+    assert_eq!(run(1, 4, all, (1..5).map(reserve).collect()), (3, 3, 0));
+    // The first hold, and a buyer who comes again; then somebody whose hold is forgotten, and comes again as well.
+    let steps =
+        vec![reserve(1), reserve(2), (true, 0, vec![(0, 2, 1, 0)]), reserve(3), reserve(2), reserve(4)];
+    assert_eq!(run(1, 5, all, steps.clone()), (4, 4, 0));
+    assert_eq!(run(1, 5, [0, 1_000], steps.clone()), (3, 3, 0));
+    // Too many to know each: whoever has no hold that is known may be a new buyer.
+    assert_eq!(run(1, 5, [0, 1], steps), (4, 3, 3));
+    // Others were there before.
+    let steps = std::iter::once((false, 0, vec![(10, 9, 0, 0)])).chain((1..5).map(reserve));
+    assert_eq!(run(1, 5, all, steps.collect()), (3, 3, 3));
 }
 
 /// All of them had a hold, of which the server knows nothing, and one after the other comes again, beside a new buyer.
@@ -308,8 +317,8 @@ fn a_server_that_was_wrong_tries_less_and_less() {
         (true, 0, vec![(3, new - 1, 17 + turn, 0), (10, new - 99, 0, 0), (10, new, 0, 0)])
     });
     assert_eq!(
-        run(1, 60, 1_000, before.chain(now).collect()),
-        (5, 0),
+        run(1, 60, [1_000, 1_000], before.chain(now).collect()),
+        (5, 0, 10),
         "the second, third, fifth, ninth and last"
     );
 }
