@@ -105,7 +105,7 @@ pub struct SizeStock {
     pub count: StockCount,
 }
 
-/// The version of a drop as it was made: of one that nobody has reserved.
+/// The version of a drop as `queries::insert_drop` makes it: of one that nobody has reserved.
 pub const FIRST_VERSION: i32 = 1;
 
 /// A drop at one version: everything in it was read by one statement or under the drop's lock.

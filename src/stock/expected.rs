@@ -20,13 +20,13 @@ use super::{
 use crate::{
     admission::Admission,
     clock::{ClockReading, Timestamp},
-    drops::{Catalogue, DropState, FIRST_VERSION},
+    drops::{Catalogue, DropState, FIRST_VERSION, SizeStock},
     ids::{HoldId, UserId},
 };
 
 /// Holds that are kept of one drop, the newest; some eight megabytes. Whose hold is forgotten is looked at again.
 const MOST_HOLDS: usize = 16_384;
-/// Buyers who are known by name; some two megabytes. With more, the database is asked who is a new one.
+/// Buyers of one drop of whom it is known that they are all; some two megabytes. With more, new ones are looked up.
 const MOST_BUYERS: usize = 100_000;
 
 /// So much later than it was decided a batch may be written without a look, under the lock (`queries::change` allows no
@@ -77,7 +77,7 @@ pub(super) struct Basis {
     pub(super) version: Version,
     /// By size, the lowest pair number never used.
     pub(super) next_pairs: HashMap<String, i32>,
-    /// Where nobody looked: who is taken for a buyer that never had a reservation, without being known for one.
+    /// Where nobody looked: who is taken for a buyer without any reservation, and has to be looked up.
     pub(super) newcomers: Option<Vec<UserId>>,
 }
 
@@ -152,7 +152,7 @@ impl Expected {
         done: &Done,
         touched: HashMap<HoldId, Known>,
     ) -> Self {
-        let Basis { version, next_pairs, newcomers, .. } = basis;
+        let Basis { look, version, next_pairs, newcomers, .. } = basis;
         let doubt = match (&newcomers, &before) {
             (None, Some(Self { doubt: Doubt { batches_to_look, last_time }, .. })) => {
                 Doubt { batches_to_look: batches_to_look.saturating_sub(1), last_time: *last_time }
@@ -167,8 +167,10 @@ impl Expected {
             None => Default::default(),
         };
         let (state, clock, deadline) = (done.state.clone(), done.clock, done.next_deadline);
-        // A reservation makes a new version of its drop.
-        let everybody = if version.number == FIRST_VERSION { Some(HashSet::new()) } else { everybody };
+        // A reservation makes a new version. (One that was put in by hand takes its pair, if by nothing else.)
+        let nobody_yet = version.number == FIRST_VERSION
+            && look.sizes.iter().all(|SizeStock { count, .. }| count.available == count.total);
+        let everybody = if nobody_yet { Some(HashSet::new()) } else { everybody };
         let mut expected = Self {
             state,
             version: now,
@@ -194,7 +196,7 @@ impl Expected {
         expected
     }
 
-    /// Forgets the oldest holds, down to so many, and everybody, if they are more.
+    /// Forgets the oldest holds, down to so many, and who all buyers are, where they are more than that.
     pub(super) fn keep(&mut self, most_holds: usize, most_buyers: usize) {
         self.everybody.take_if(|everybody| everybody.len() > most_buyers);
         while self.holds.len() > most_holds

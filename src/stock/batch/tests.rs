@@ -33,7 +33,15 @@ struct World {
 /// What somebody asks: what, who, which hold or size, with which key.
 type Asked = (u8, u128, usize, usize);
 /// Who acts, how many milliseconds later, and what is asked of them.
-type Step = (bool, i64, Vec<Asked>);
+type Step = (Who, i64, Vec<Asked>);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Who {
+    Us,
+    /// A server that has forgotten everything: it lost an answer, or was started anew.
+    UsAfresh,
+    Others,
+}
 
 impl World {
     fn new(limit: i32, pairs: i32) -> Self {
@@ -222,28 +230,29 @@ fn sorted(mut plan: Plan) -> Plan {
 fn step() -> impl Strategy<Value = Step> {
     let asked = (0..14_u8, 1..5_u128, 0..10_usize, 0..3_usize);
     let later = prop::sample::select(vec![0, 0, 0, 0, 0, 0, 0, 0, 1_000, 20_000, 39_950]);
-    (prop::bool::weighted(0.95), later, prop::collection::vec(asked, 0..6))
+    let who = prop_oneof![20 => Just(Who::Us), 1 => Just(Who::UsAfresh), 1 => Just(Who::Others)];
+    (who, later, prop::collection::vec(asked, 0..6))
 }
 
-/// How many batches were sent without a look, how many of those were right, and about how many buyers they asked.
+/// How many batches were sent without a look, how many of those were right, and how many buyers were to be looked up.
 fn run(limit: i32, pairs: i32, [holds, buyers]: [usize; 2], steps: Vec<Step>) -> (usize, usize, usize) {
     let mut world = World::new(limit, pairs);
     let mut expected: Option<Expected> = None;
-    let (mut sent, mut right, mut asked_about) = (0, 0, 0);
-    for (is_ours, later, asked) in steps {
+    let (mut sent, mut right, mut to_look_up) = (0, 0, 0);
+    for (who, later, asked) in steps {
         world.now += TimeDelta::milliseconds(later);
         let operations = world.operations(&asked);
         let looked = |world: &World| {
             Draft::new(world.state.id, world.basis(&operations), |look| decide(look, &operations))
         };
-        if !is_ours {
+        if who == Who::Others {
             let draft = looked(&world);
             world.write(draft, None);
         } else {
-            let mut before = expected.take();
+            let mut before = expected.take().filter(|_| who == Who::Us);
             let basis = before.as_ref().and_then(|before| before.basis(&operations));
             let is_so = basis.as_ref().is_some_and(|basis| world.is_as(basis));
-            asked_about += basis.iter().flat_map(|basis| &basis.newcomers).flatten().count();
+            to_look_up += basis.iter().flat_map(|basis| &basis.newcomers).flatten().count();
             let foreseen = basis.map(|basis| {
                 let now = basis.look.now;
                 let draft = Draft::new(world.state.id, basis, |look| decide(look, &operations));
@@ -269,7 +278,7 @@ fn run(limit: i32, pairs: i32, [holds, buyers]: [usize; 2], steps: Vec<Step>) ->
         }
         world.check();
     }
-    (sent, right, asked_about)
+    (sent, right, to_look_up)
 }
 
 proptest! {
@@ -289,18 +298,18 @@ proptest! {
 
 #[test]
 fn a_server_that_sells_alone_looks_once() {
-    let reserve = |user| (true, 0, vec![(10, user, 0, 0)]);
+    let reserve = |user| (Who::Us, 0, vec![(10, user, 0, 0)]);
     let all = [1_000, 1_000];
     assert_eq!(run(1, 4, all, (1..5).map(reserve).collect()), (3, 3, 0));
     // The first hold, and a buyer who comes again; then somebody whose hold is forgotten, and comes again as well.
     let steps =
-        vec![reserve(1), reserve(2), (true, 0, vec![(0, 2, 1, 0)]), reserve(3), reserve(2), reserve(4)];
+        vec![reserve(1), reserve(2), (Who::Us, 0, vec![(0, 2, 1, 0)]), reserve(3), reserve(2), reserve(4)];
     assert_eq!(run(1, 5, all, steps.clone()), (4, 4, 0));
     assert_eq!(run(1, 5, [0, 1_000], steps.clone()), (3, 3, 0));
     // Too many to know each: whoever has no hold that is known may be a new buyer.
     assert_eq!(run(1, 5, [0, 1], steps), (4, 3, 3));
     // Others were there before.
-    let steps = std::iter::once((false, 0, vec![(10, 9, 0, 0)])).chain((1..5).map(reserve));
+    let steps = std::iter::once((Who::Others, 0, vec![(10, 9, 0, 0)])).chain((1..5).map(reserve));
     assert_eq!(run(1, 5, all, steps.collect()), (3, 3, 3));
 }
 
@@ -309,12 +318,12 @@ fn a_server_that_sells_alone_looks_once() {
 fn a_server_that_was_wrong_tries_less_and_less() {
     let before = (1..=18).flat_map(|user| {
         let index = usize::try_from(user).unwrap() - 1;
-        [(false, 0, vec![(10, user, 0, 0)]), (false, 0, vec![(3, user, index, 0)])]
+        [(Who::Others, 0, vec![(10, user, 0, 0)]), (Who::Others, 0, vec![(3, user, index, 0)])]
     });
     // Each new buyer gives back what the one before got.
     let now = (0..17).map(|turn| {
         let new = 100 + u128::try_from(turn).unwrap();
-        (true, 0, vec![(3, new - 1, 17 + turn, 0), (10, new - 99, 0, 0), (10, new, 0, 0)])
+        (Who::Us, 0, vec![(3, new - 1, 17 + turn, 0), (10, new - 99, 0, 0), (10, new, 0, 0)])
     });
     assert_eq!(
         run(1, 60, [1_000, 1_000], before.chain(now).collect()),

@@ -19,7 +19,7 @@ pub(in crate::stock) struct Planned<'a> {
     pub(in crate::stock) look: &'a Look,
     /// Of which version.
     pub(in crate::stock) version: &'a Version,
-    /// Where nobody looked: who is taken for a buyer without any reservation.
+    /// Where nobody looked: who is taken for a buyer without any reservation, and has to be looked up.
     pub(in crate::stock) newcomers: Option<&'a [UserId]>,
     pub(in crate::stock) plan: &'a Plan,
     /// The size of each closing.
