@@ -24,7 +24,7 @@ use crate::{
     ids::{HoldId, UserId},
 };
 
-/// Holds that are kept of one drop, the newest; some eight megabytes. Whose hold is forgotten is looked at again.
+/// Holds that are kept of one drop, the newest; some eleven megabytes, measured. Whose hold is forgotten is looked at again.
 const MOST_HOLDS: usize = 16_384;
 /// Buyers of one drop of whom it is known that they are all; some two megabytes. With more, new ones are looked up.
 const MOST_BUYERS: usize = 100_000;
