@@ -9,7 +9,7 @@
 //! trips, whatever the batch's size: BEGIN, the lock and the looks; what is written, and COMMIT. One more where pairs are
 //! given out again that came back before.
 //!
-//! What the counters move by is what the statements beside them returned, or nothing is committed.
+//! The counters move by what was decided, and the statement that writes fails where it did anything else.
 
 mod draft;
 mod numbers;

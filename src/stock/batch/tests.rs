@@ -273,7 +273,7 @@ fn run(limit: i32, pairs: i32, [holds, buyers]: [usize; 2], steps: Vec<Step>) ->
             }
             let draft = foreseen.filter(|_| is_so).unwrap_or_else(|| looked(&world));
             let mut left = world.write(draft, before);
-            left.keep(holds, buyers);
+            left.holders.keep(holds, buyers);
             expected = Some(left);
         }
         world.check();

@@ -4,8 +4,10 @@
 //! the drop has it, and a batch that nothing unknown is asked of need not look: it is written by one statement, under
 //! the lock, which finds the version that was expected or does nothing. Nothing is told by it before that.
 
+mod holders;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -23,11 +25,7 @@ use crate::{
     drops::{Catalogue, DropState, FIRST_VERSION, SizeStock},
     ids::{HoldId, UserId},
 };
-
-/// Holds that are kept of one drop, the newest; some eleven megabytes, measured. Whose hold is forgotten is looked at again.
-const MOST_HOLDS: usize = 16_384;
-/// Buyers of one drop of whom it is known that they are all; some two megabytes. With more, new ones are looked up.
-const MOST_BUYERS: usize = 100_000;
+use holders::{Had, Holders};
 
 /// So much later than it was decided a batch may be written without a look, under the lock (`queries::change` allows no
 /// more). Where something changes by the clock before that, it is looked at, so nothing is dated back over a deadline.
@@ -46,10 +44,7 @@ pub(super) struct Expected {
     /// wrong more often than not.
     is_alone: bool,
     doubt: Doubt,
-    holds: BTreeMap<HoldId, Known>,
-    buyers: HashMap<UserId, Buyer>,
-    /// Everybody who ever had a reservation, where all of them are known: who is not among them is a new buyer.
-    everybody: Option<HashSet<UserId>>,
+    pub(super) holders: Holders,
 }
 
 /// Where what was expected was wrong, batches look for a while, each time twice as long: a server that was started anew in
@@ -61,13 +56,6 @@ struct Doubt {
 }
 
 const LONGEST_DOUBT: u32 = 64;
-
-/// Somebody who has holds among those that are kept.
-struct Buyer {
-    holds: Vec<HoldId>,
-    /// Whether these are all that they ever had.
-    is_whole: bool,
-}
 
 /// What a batch goes by.
 pub(super) struct Basis {
@@ -91,7 +79,7 @@ impl Expected {
         }
         let (mut known, mut newcomers) = (BTreeMap::new(), Vec::new());
         let mut know = |hold_id: &HoldId| {
-            let hold = self.holds.get(hold_id)?;
+            let hold = self.holders.find(hold_id)?;
             known.insert(*hold_id, hold);
             Some(())
         };
@@ -102,14 +90,10 @@ impl Expected {
                 {
                     return None;
                 }
-                Operation::Reserve { user, .. } => match self.buyers.get(user) {
-                    Some(buyer) if buyer.is_whole => buyer.holds.iter().try_for_each(&mut know)?,
-                    Some(_) => return None,
-                    None => match &self.everybody {
-                        Some(everybody) if everybody.contains(user) => return None,
-                        Some(_) => {}
-                        None => newcomers.push(*user),
-                    },
+                Operation::Reserve { user, .. } => match self.holders.had_by(user) {
+                    Had::All(holds) => holds.iter().try_for_each(&mut know)?,
+                    Had::More => return None,
+                    Had::Unknown => newcomers.push(*user),
                 },
                 Operation::Purchase { hold_id, .. } | Operation::Cancel { hold_id, .. } => know(hold_id)?,
                 // It closes all holds, whoever made them.
@@ -159,55 +143,17 @@ impl Expected {
             }
             _ => Doubt::default(),
         };
-        let newcomers = newcomers.unwrap_or_default();
         let is_alone = before.as_ref().is_none_or(|before| before.version == version);
-        let before = before.filter(|_| is_alone);
-        let (holds, buyers, everybody) = match before {
-            Some(before) => (before.holds, before.buyers, before.everybody),
-            None => Default::default(),
-        };
-        let (state, clock, deadline) = (done.state.clone(), done.clock, done.next_deadline);
         // A reservation makes a new version. (One that was put in by hand takes its pair, if by nothing else.)
         let nobody_yet = version.number == FIRST_VERSION
             && look.sizes.iter().all(|SizeStock { count, .. }| count.available == count.total);
-        let everybody = if nobody_yet { Some(HashSet::new()) } else { everybody };
-        let mut expected = Self {
-            state,
-            version: now,
-            clock,
-            next_pairs,
-            deadline,
-            is_alone,
-            doubt,
-            holds,
-            buyers,
-            everybody,
+        let mut holders = match before {
+            _ if nobody_yet => Holders::nobody(),
+            Some(before) if is_alone => before.holders,
+            _ => Holders::default(),
         };
-        for (hold_id, hold) in touched {
-            let user = hold.reservation.user_id;
-            if expected.holds.insert(hold_id, hold).is_none() {
-                let is_first = expected.everybody.as_mut().is_some_and(|everybody| everybody.insert(user));
-                let is_whole = is_first || newcomers.binary_search(&user).is_ok();
-                let first = || Buyer { holds: Vec::new(), is_whole };
-                expected.buyers.entry(user).or_insert_with(first).holds.push(hold_id);
-            }
-        }
-        expected.keep(MOST_HOLDS, MOST_BUYERS);
-        expected
-    }
-
-    /// Forgets the oldest holds, down to so many, and who all buyers are, where they are more than that.
-    pub(super) fn keep(&mut self, most_holds: usize, most_buyers: usize) {
-        self.everybody.take_if(|everybody| everybody.len() > most_buyers);
-        while self.holds.len() > most_holds
-            && let Some((hold_id, hold)) = self.holds.pop_first()
-            && let Entry::Occupied(mut buyer) = self.buyers.entry(hold.reservation.user_id)
-        {
-            buyer.get_mut().is_whole = false;
-            buyer.get_mut().holds.retain(|id| *id != hold_id);
-            if buyer.get().holds.is_empty() {
-                buyer.remove();
-            }
-        }
+        holders.add(touched, &newcomers.unwrap_or_default());
+        let (state, clock, deadline) = (done.state.clone(), done.clock, done.next_deadline);
+        Self { state, version: now, clock, next_pairs, deadline, is_alone, doubt, holders }
     }
 }
