@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{draft::Draft, *};
 use crate::{
+    admission::Admission,
     drops::{Catalogue, FIRST_VERSION, SizeStock, StockCount},
     ids::{HoldId, ReservationId, UserId},
     stock::{
@@ -22,15 +23,35 @@ use crate::{
 const SIZES: [&str; 2] = ["US 9", "US 10"];
 
 /// The database.
+#[derive(Clone)]
 struct World {
     state: DropState,
+    /// Counts the transactions that wrote the drop's row.
+    writer: u32,
+    began: Timestamp,
     holds: HashMap<HoldId, Known>,
     next_pairs: HashMap<String, i32>,
     now: Timestamp,
     made: u128,
 }
 
-/// What somebody asks: what, who, which hold or size, with which key.
+/// A drop as it is put up.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    limit: i32,
+    pairs: i32,
+    admission_required: bool,
+    /// Seconds after its start.
+    ends_after: Option<i64>,
+}
+
+impl Terms {
+    fn plain(limit: i32, pairs: i32) -> Self {
+        Self { limit, pairs, admission_required: false, ends_after: None }
+    }
+}
+
+/// What somebody asks: what, who, which hold, size or admission, with which key.
 type Asked = (u8, u128, usize, usize);
 /// Who acts, how many milliseconds later, and what is asked of them.
 type Step = (Who, i64, Vec<Asked>);
@@ -41,29 +62,39 @@ enum Who {
     /// A server that has forgotten everything: it lost an answer, or was started anew.
     UsAfresh,
     Others,
+    /// Others, on a standby that never got the last change.
+    OthersAfterFailover,
+    /// Somebody who changes what the drop allows, and not its version.
+    ByHand,
 }
 
+const CANCEL_DROP: u8 = 14;
+
 impl World {
-    fn new(limit: i32, pairs: i32) -> Self {
+    fn new(Terms { limit, pairs, admission_required, ends_after }: Terms) -> Self {
         let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
         let size = |(size, total): (&str, i32)| SizeStock {
             size: size.to_owned(),
             count: StockCount { total, available: total, held: 0, sold: 0 },
         };
-        let catalogue = Catalogue { purchase_limit: limit, ..Catalogue::example(now) };
+        let ends_at = ends_after.map(|seconds| now + TimeDelta::seconds(seconds));
+        let catalogue =
+            Catalogue { purchase_limit: limit, admission_required, ends_at, ..Catalogue::example(now) };
         let sizes = SIZES.into_iter().zip([pairs, 2]).map(size).collect();
         let read = ClockReading::arrived_now(now);
         Self {
             state: DropState { id: DropId(Uuid::nil()), catalogue, sizes, version: FIRST_VERSION, read },
             holds: HashMap::new(),
             next_pairs: SIZES.map(|size| (size.to_owned(), 1)).into(),
+            writer: 0,
+            began: now,
             now,
             made: 0,
         }
     }
 
     fn version(&self) -> Version {
-        Version { number: self.state.version, writer: "somebody".to_owned() }
+        Version { number: self.state.version, writer: self.writer.to_string() }
     }
 
     fn operations(&mut self, asked: &[Asked]) -> Vec<Operation> {
@@ -75,12 +106,17 @@ impl World {
             match kind {
                 0..=2 => Operation::Purchase { user, hold_id },
                 3..=5 => Operation::Cancel { user, hold_id },
+                &CANCEL_DROP => Operation::CancelDrop,
                 _ => {
                     self.made += 1;
                     let size = SIZES[which % 2];
                     let hold_id = HoldId(Uuid::from_u128(self.made));
                     let key = format!("key {key}");
-                    Operation::Reserve { user, hold_id, size: Some(size.to_owned()), key, admission: None }
+                    // Not good yet, or no more, is one as well.
+                    let from = self.began + TimeDelta::seconds(20) * i32::try_from(*which).unwrap();
+                    let until = from + TimeDelta::seconds(60);
+                    let admission = Some(Admission { id: format!("admission {which}"), from, until });
+                    Operation::Reserve { user, hold_id, size: Some(size.to_owned()), key, admission }
                 }
             }
         };
@@ -96,12 +132,16 @@ impl World {
     /// What the database finds for a batch: see `queries::look`.
     fn basis(&self, operations: &[Operation]) -> Basis {
         let mut look = self.look();
-        look.known.retain(|Known { reservation, key: used, .. }| {
+        look.known.retain(|Known { reservation, key: used, admission_id }| {
             let is_active = reservation.status == ReservationStatus::Active;
             (is_active && reservation.expires_at <= self.now)
                 || operations.iter().any(|operation| match operation {
-                    Operation::Reserve { user, key, .. } => {
-                        *user == reservation.user_id && (reservation.status.is_live() || used == key)
+                    Operation::Reserve { user, key, admission, .. } => {
+                        let shown = admission.as_ref().map(|admission| &admission.id);
+                        *user == reservation.user_id
+                            && (reservation.status.is_live()
+                                || used == key
+                                || (shown.is_some() && shown == admission_id.as_ref()))
                     }
                     Operation::Purchase { hold_id, .. } | Operation::Cancel { hold_id, .. } => {
                         *hold_id == reservation.id.hold_id
@@ -145,9 +185,13 @@ impl World {
         let next_deadline = self.next_deadline(&closed);
         self.change(&draft);
         self.state.version += 1;
+        self.writer += 1;
         let settled = Settled { now: self.now, version: self.version(), next_deadline };
         let (done, expected) = draft.settle(settled).end(before);
-        assert_eq!((done.state.version, &done.state.sizes), (self.state.version, &self.state.sizes));
+        let seen =
+            |state: &DropState| (state.version, state.catalogue.cancelled_at, state.catalogue.purchase_limit);
+        assert_eq!(seen(&done.state), seen(&self.state));
+        assert_eq!(done.state.sizes, self.state.sizes);
         expected
     }
 
@@ -175,8 +219,13 @@ impl World {
                 expires_at: look.now + TimeDelta::seconds(look.catalogue.hold_seconds.into()),
                 closed_at: None,
             };
-            let hold = Known { reservation, key: grant.key.clone(), admission_id: None };
+            let (key, admission_id) = (grant.key.clone(), grant.admission_id.clone());
+            assert_eq!(admission_id.is_some(), self.state.catalogue.admission_required);
+            let hold = Known { reservation, key, admission_id };
             assert!(self.holds.insert(grant.hold_id, hold).is_none());
+        }
+        if plan.cancels_drop {
+            self.state.catalogue.cancelled_at = Some(look.now);
         }
         for Move { size, reserved, purchased, released, expired, count, next_pair } in planned.moves {
             let stock = self.state.sizes.iter_mut().find(|stock| stock.size == *size).unwrap();
@@ -218,6 +267,11 @@ impl World {
             assert_eq!(pairs.len() as i32, held + sold, "a pair was given twice");
             assert!(pairs.iter().all(|number| (1..=count.total).contains(number)));
         }
+        let used = |known: &Known| Some((known.reservation.user_id, known.admission_id.clone()?));
+        let used: Vec<_> = self.holds.values().filter_map(used).collect();
+        assert_eq!(used.iter().collect::<HashSet<_>>().len(), used.len(), "an admission was used twice");
+        let is_withdrawn = self.state.catalogue.cancelled_at.is_some();
+        assert!(!is_withdrawn || !self.holds.values().any(|known| self.is_active(known)));
     }
 }
 
@@ -228,24 +282,37 @@ fn sorted(mut plan: Plan) -> Plan {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let asked = (0..14_u8, 1..5_u128, 0..10_usize, 0..3_usize);
+    let kind = prop_oneof![100 => 0..14_u8, 1 => Just(CANCEL_DROP)];
+    let asked = (kind, 1..5_u128, 0..10_usize, 0..3_usize);
     let later = prop::sample::select(vec![0, 0, 0, 0, 0, 0, 0, 0, 1_000, 20_000, 39_950]);
-    let who = prop_oneof![20 => Just(Who::Us), 1 => Just(Who::UsAfresh), 1 => Just(Who::Others)];
+    let who = prop_oneof![
+        20 => Just(Who::Us), 1 => Just(Who::UsAfresh), 1 => Just(Who::Others), 1 => Just(Who::OthersAfterFailover),
+        1 => Just(Who::ByHand),
+    ];
     (who, later, prop::collection::vec(asked, 0..6))
 }
 
 /// How many batches were sent without a look, how many of those were right, and how many buyers were to be looked up.
-fn run(limit: i32, pairs: i32, [holds, buyers]: [usize; 2], steps: Vec<Step>) -> (usize, usize, usize) {
-    let mut world = World::new(limit, pairs);
+fn run(terms: Terms, [holds, buyers]: [usize; 2], steps: Vec<Step>) -> (usize, usize, usize) {
+    let mut world = World::new(terms);
     let mut expected: Option<Expected> = None;
     let (mut sent, mut right, mut to_look_up) = (0, 0, 0);
+    let mut before_last_change = world.clone();
     for (who, later, asked) in steps {
         world.now += TimeDelta::milliseconds(later);
+        if who == Who::OthersAfterFailover {
+            let World { now, made, writer, .. } = world;
+            world = World { now, made, writer, ..before_last_change.clone() };
+        }
+        let was = world.clone();
         let operations = world.operations(&asked);
         let looked = |world: &World| {
             Draft::new(world.state.id, world.basis(&operations), |look| decide(look, &operations))
         };
-        if who == Who::Others {
+        if who == Who::ByHand {
+            world.state.catalogue.purchase_limit = 3 - world.state.catalogue.purchase_limit;
+            world.writer += 1;
+        } else if matches!(who, Who::Others | Who::OthersAfterFailover) {
             let draft = looked(&world);
             world.write(draft, None);
         } else {
@@ -277,6 +344,9 @@ fn run(limit: i32, pairs: i32, [holds, buyers]: [usize; 2], steps: Vec<Step>) ->
             expected = Some(left);
         }
         world.check();
+        if world.state.version != was.state.version {
+            before_last_change = was;
+        }
     }
     (sent, right, to_look_up)
 }
@@ -288,11 +358,13 @@ proptest! {
     fn what_is_expected_is_what_is_there(
         limit in 1..3_i32,
         pairs in 1..6_i32,
+        admission_required in any::<bool>(),
+        ends_after in prop::option::of(prop::sample::select(vec![40, 60])),
         holds in prop::sample::select(vec![0, 2, 5, 1_000]),
         buyers in prop::sample::select(vec![0, 2, 1_000]),
         steps in prop::collection::vec(step(), 0..40),
     ) {
-        run(limit, pairs, [holds, buyers], steps);
+        run(Terms { limit, pairs, admission_required, ends_after }, [holds, buyers], steps);
     }
 }
 
@@ -300,17 +372,17 @@ proptest! {
 fn a_server_that_sells_alone_looks_once() {
     let reserve = |user| (Who::Us, 0, vec![(10, user, 0, 0)]);
     let all = [1_000, 1_000];
-    assert_eq!(run(1, 4, all, (1..5).map(reserve).collect()), (3, 3, 0));
+    assert_eq!(run(Terms::plain(1, 4), all, (1..5).map(reserve).collect()), (3, 3, 0));
     // The first hold, and a buyer who comes again; then somebody whose hold is forgotten, and comes again as well.
     let steps =
         vec![reserve(1), reserve(2), (Who::Us, 0, vec![(0, 2, 1, 0)]), reserve(3), reserve(2), reserve(4)];
-    assert_eq!(run(1, 5, all, steps.clone()), (4, 4, 0));
-    assert_eq!(run(1, 5, [0, 1_000], steps.clone()), (3, 3, 0));
+    assert_eq!(run(Terms::plain(1, 5), all, steps.clone()), (4, 4, 0));
+    assert_eq!(run(Terms::plain(1, 5), [0, 1_000], steps.clone()), (3, 3, 0));
     // Too many to know each: whoever has no hold that is known may be a new buyer.
-    assert_eq!(run(1, 5, [0, 1], steps), (4, 3, 3));
+    assert_eq!(run(Terms::plain(1, 5), [0, 1], steps), (4, 3, 3));
     // Others were there before.
     let steps = std::iter::once((Who::Others, 0, vec![(10, 9, 0, 0)])).chain((1..5).map(reserve));
-    assert_eq!(run(1, 5, all, steps.collect()), (3, 3, 3));
+    assert_eq!(run(Terms::plain(1, 5), all, steps.collect()), (3, 3, 3));
 }
 
 /// All of them had a hold, of which the server knows nothing, and one after the other comes again, beside a new buyer.
@@ -326,7 +398,7 @@ fn a_server_that_was_wrong_tries_less_and_less() {
         (Who::Us, 0, vec![(3, new - 1, 17 + turn, 0), (10, new - 99, 0, 0), (10, new, 0, 0)])
     });
     assert_eq!(
-        run(1, 60, [1_000, 1_000], before.chain(now).collect()),
+        run(Terms::plain(1, 60), [1_000, 1_000], before.chain(now).collect()),
         (5, 0, 10),
         "the second, third, fifth, ninth and last"
     );
