@@ -16,7 +16,7 @@ mod tokens;
 use std::{sync::Arc, time::Duration};
 
 use secrecy::SecretString;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 pub use error::{AccountError, RefreshRefusal, SignupRefusal};
 pub use tokens::TokenRejected;
@@ -240,7 +240,9 @@ impl Accounts {
     /// The token is not ours, has run out, or its session has ended.
     pub fn authenticate(&self, access_token: &str) -> Result<Caller, TokenRejected> {
         let claims = self.tokens.verify_access(access_token)?;
-        let caller = claims.caller()?;
+        // Which sessions have ended is remembered for as long as access tokens live by the settings of now; this one may
+        // have been issued by others.
+        let caller = claims.shortened(self.lifetimes.access).caller()?;
         match self.ended.knows(caller.session_id) || self.ended.now() > caller.expires_at + tokens::LEEWAY {
             true => Err(TokenRejected),
             false => Ok(caller),
@@ -271,8 +273,8 @@ impl Accounts {
         Ok(people)
     }
 
-    /// What everyone may see of a person who was read from the database lately.
-    pub fn kept_public(&self, id: UserId) -> Option<PublicPerson> {
+    /// What everyone may see of a person who was read from the database lately, and until when it may be shown.
+    pub fn kept_public(&self, id: UserId) -> Option<(PublicPerson, Instant)> {
         self.names.find(id)
     }
 

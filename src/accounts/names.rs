@@ -24,10 +24,11 @@ impl Names {
         Self(Mutex::new(LruCache::new(MOST)))
     }
 
-    pub(super) fn find(&self, id: UserId) -> Option<PublicPerson> {
+    /// The person, and until when the name is shown.
+    pub(super) fn find(&self, id: UserId) -> Option<(PublicPerson, Instant)> {
         let mut names = self.lock();
         let (person, read) = names.get(&id)?;
-        (read.elapsed() < GOOD_FOR).then(|| person.clone())
+        (read.elapsed() < GOOD_FOR).then(|| (person.clone(), *read + GOOD_FOR))
     }
 
     pub(super) fn keep(&self, people: &[PublicPerson]) {

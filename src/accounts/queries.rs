@@ -216,7 +216,9 @@ statement!(
     MarkAllEnded -> (SqlUuid, Timestamptz),
     "UPDATE sessions SET ended_at = statement_timestamp(), end_reason = $1
      WHERE user_id = $2 AND ended_at IS NULL AND expires_at > statement_timestamp()
-       AND EXISTS (SELECT FROM sessions AS named WHERE named.id = $3 AND named.user_id = $2 AND named.ended_at IS NULL)
+       AND EXISTS (SELECT FROM sessions AS named
+                   WHERE named.id = $3 AND named.user_id = $2 AND named.ended_at IS NULL
+                     AND named.expires_at > statement_timestamp())
      RETURNING id, ended_at",
     { reason: Text => &'static str, user: SqlUuid => Uuid, named: SqlUuid => Uuid }
 );

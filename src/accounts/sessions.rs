@@ -128,7 +128,11 @@ impl Accounts {
         everywhere: bool,
     ) -> Result<Option<usize>, DbError> {
         let named = match refresh_token {
-            Some(token) => self.tokens.verify_refresh(token).and_then(|(claims, _)| claims.caller()).ok(),
+            Some(token) => {
+                let named = self.tokens.verify_refresh(token).and_then(|(claims, _)| claims.caller());
+                // One that was stolen long ago ends nothing.
+                named.ok().filter(|named| self.ended.now() <= named.expires_at + tokens::LEEWAY)
+            }
             None => caller.copied(),
         };
         let Some(named) = named else {

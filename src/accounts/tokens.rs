@@ -4,7 +4,7 @@
 //! The successor of a refresh token is derived from it by a keyed hash: shown twice within the grace, a token gets
 //! the same successor twice, and only hashes are stored.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use aws_lc_rs::{digest, hmac};
 use chrono::{DateTime, TimeDelta};
@@ -72,6 +72,13 @@ impl Claims {
     pub(super) fn caller(&self) -> Result<Caller, TokenRejected> {
         let expires_at = DateTime::from_timestamp(self.exp, 0).ok_or(TokenRejected)?;
         Ok(Caller { user_id: UserId(self.sub), session_id: SessionId(self.sid), expires_at })
+    }
+
+    /// As if it had been issued to live no longer than `lifetime`.
+    pub(super) fn shortened(mut self, lifetime: Duration) -> Self {
+        let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
+        self.exp = self.exp.min(self.iat.saturating_add(seconds));
+        self
     }
 }
 

@@ -105,6 +105,10 @@ impl SneakerDrop {
     pub(super) fn now(state: Arc<DropState>) -> Self {
         Self { at: state.read.now(), state }
     }
+
+    pub(super) fn state(&self) -> &DropState {
+        &self.state
+    }
 }
 
 /// A limited release of one sneaker model. Stock is kept per size.
@@ -208,7 +212,7 @@ impl SneakerDrop {
     ) -> Result<Option<ReservationConnection>, ApiError> {
         let (first, after) = (page_size(first, 20)?, place(after.as_deref())?);
         let page = request(ctx).loaders.active(&self.state, first, after).await?;
-        Ok(Some(ReservationConnection::of_drop(page, after, &self.state)))
+        Ok(Some(ReservationConnection::of_drop(page, after, self)))
     }
 
     /// Latest purchases, newest first. `first` is at most 50; more is BAD_USER_INPUT, here and in every list.
@@ -221,7 +225,7 @@ impl SneakerDrop {
         >,
     ) -> Result<Option<Vec<Purchase>>, ApiError> {
         let page = request(ctx).loaders.buyers(&self.state, page_size(first, 3)?).await?;
-        let purchase = |purchase| Purchase::new(purchase, Some(self.state.clone()));
+        let purchase = |purchase| Purchase::new(purchase, Some(self.clone()));
         Ok(Some(page.items.into_iter().map(purchase).collect()))
     }
 

@@ -7,10 +7,12 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
 use async_graphql::{Request, Response, ServerError, Variables, parser::types::ExecutableDocument};
 use futures_util::{Stream, StreamExt as _, stream, stream::BoxStream};
+use tokio::time::Instant;
 
 use super::{
     Credentials, Schema, error, json,
@@ -25,6 +27,10 @@ const MOST_WORDINGS: usize = 1_000;
 /// Drops of which a wording keeps the newest update. Nobody watches so many; without a bound those that are long over
 /// would stay for as long as somebody watches the board.
 const MOST_DROPS: usize = 1_000;
+
+/// Who comes later gets an update anew: the names in it are those of so long ago, and where the drop changed while its
+/// lists were read, those are not quite of its version.
+const GOOD_FOR: Duration = Duration::from_secs(10);
 
 /// A GraphQL response, written down.
 pub type Payload = Arc<str>;
@@ -47,9 +53,17 @@ struct Wording {
     parsed: ExecutableDocument,
     variables: Variables,
     /// The newest update of each drop.
-    told: Mutex<HashMap<DropId, (i32, DropStatus, Payload)>>,
+    told: Mutex<HashMap<DropId, Told>>,
     /// Held by the one who works out an update.
     turn: tokio::sync::Mutex<()>,
+}
+
+/// An update that was worked out.
+struct Told {
+    version: i32,
+    status: DropStatus,
+    payload: Payload,
+    at: Instant,
 }
 
 /// How the resolver of a subscription is asked.
@@ -126,10 +140,10 @@ impl FanOut {
 impl Wording {
     /// How `shown` looks in these words. `None`: there is nothing of it to show.
     async fn payload(&self, schema: &Schema, app: &App, shown: Shown) -> Option<Payload> {
-        let is_it = |(version, status, _): &&(i32, DropStatus, Payload)| {
-            *version == shown.state.version && *status == shown.status
+        let is_it = |told: &&Told| {
+            told.version == shown.state.version && told.status == shown.status && told.at.elapsed() < GOOD_FOR
         };
-        let find = || self.told().get(&shown.state.id).filter(is_it).map(|(_, _, payload)| payload.clone());
+        let find = || self.told().get(&shown.state.id).filter(is_it).map(|told| told.payload.clone());
         if let Some(payload) = find() {
             return Some(payload);
         }
@@ -138,17 +152,22 @@ impl Wording {
             return Some(payload);
         }
         app.metrics.updates_executed.inc();
+        let at = Instant::now();
         let response =
             self.execute(schema, app, Credentials::Anonymous, Feeding::Show(shown.clone())).await?;
         let payload: Payload = json(&response).into();
         // What went wrong for one may go right for the next.
         if response.is_ok() {
-            let told = (shown.state.version, shown.status, payload.clone());
+            let (version, status) = (shown.state.version, shown.status);
+            let told = Told { version, status, payload: payload.clone(), at };
             let mut all = self.told();
             if all.len() >= MOST_DROPS {
                 all.clear();
             }
-            all.insert(shown.state.id, told);
+            // Who is late with an older one does not take the newest from those who come.
+            if all.get(&shown.state.id).is_none_or(|there| there.version <= version) {
+                all.insert(shown.state.id, told);
+            }
         }
         Some(payload)
     }
@@ -169,7 +188,7 @@ impl Wording {
         results.next().await.map(error::finish)
     }
 
-    fn told(&self) -> MutexGuard<'_, HashMap<DropId, (i32, DropStatus, Payload)>> {
+    fn told(&self) -> MutexGuard<'_, HashMap<DropId, Told>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

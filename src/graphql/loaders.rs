@@ -62,10 +62,16 @@ impl Loaders {
     }
 
     pub(super) async fn user(&self, id: UserId) -> Result<Option<PublicPerson>, ApiError> {
-        match self.app.accounts.kept_public(id) {
-            Some(person) => Ok(Some(person)),
-            None => self.source.load_one(id).await,
+        if let Some((person, until)) = self.app.accounts.kept_public(id) {
+            self.goodness.until(until);
+            return Ok(Some(person));
         }
+        let person = self.source.load_one(id).await?;
+        match self.app.accounts.kept_public(id) {
+            Some((_, until)) => self.goodness.until(until),
+            None => self.goodness.only_now(),
+        }
+        Ok(person)
     }
 
     pub(super) async fn reservation(&self, id: ReservationId) -> Result<Option<Reservation>, ApiError> {

@@ -1,7 +1,5 @@
 //! `Purchase` and its connection.
 
-use std::sync::Arc;
-
 use async_graphql::{Context, ID, Object, SimpleObject};
 
 use super::{
@@ -15,7 +13,6 @@ use super::{
     user::User,
 };
 use crate::{
-    drops::DropState,
     ids::{Cursor, NodeId, Page},
     stock,
 };
@@ -24,12 +21,12 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Purchase {
     purchase: stock::Purchase,
-    state: Option<Arc<DropState>>,
+    drop: Option<SneakerDrop>,
 }
 
 impl Purchase {
-    pub(super) fn new(purchase: stock::Purchase, state: Option<Arc<DropState>>) -> Self {
-        Self { purchase, state }
+    pub(super) fn new(purchase: stock::Purchase, drop: Option<SneakerDrop>) -> Self {
+        Self { purchase, drop }
     }
 }
 
@@ -47,12 +44,12 @@ impl Purchase {
         let found = request(ctx).loaders.reservation(id).await?;
         let reservation =
             found.ok_or_else(|| ApiError::internal(format_args!("purchase {id:?} has no reservation")))?;
-        Ok(Reservation::new(reservation, self.state.clone()))
+        Ok(Reservation::new(reservation, self.drop.clone()))
     }
 
     /// The drop whose pair was bought.
     async fn drop(&self, ctx: &Context<'_>) -> Result<SneakerDrop, ApiError> {
-        drop_of(ctx, self.purchase.reservation_id.drop_id, self.state.as_ref()).await
+        drop_of(ctx, self.purchase.reservation_id.drop_id, self.drop.as_ref()).await
     }
 
     /// As printed on the box.

@@ -1,7 +1,5 @@
 //! `Reservation` and its connection.
 
-use std::sync::Arc;
-
 use async_graphql::{ComplexObject, Context, Enum, ID, Object, SimpleObject};
 
 use super::{
@@ -9,7 +7,6 @@ use super::{
     purchase::Purchase, request::request, user::User,
 };
 use crate::{
-    drops::DropState,
     ids::{Cursor, DropId, NodeId, Page},
     stock::{self, ListReservations},
 };
@@ -32,13 +29,14 @@ pub(super) enum ReservationStatus {
 #[derive(Clone)]
 pub(super) struct Reservation {
     reservation: stock::Reservation,
-    state: Option<Arc<DropState>>,
+    drop: Option<SneakerDrop>,
 }
 
 impl Reservation {
-    /// `state` is the drop beside which it is shown: all numbers of one drop in one answer are of one version.
-    pub(super) fn new(reservation: stock::Reservation, state: Option<Arc<DropState>>) -> Self {
-        Self { reservation, state }
+    /// `drop` is the one beside which it is shown: all numbers of one drop in one answer are of one version, and its
+    /// status of one instant.
+    pub(super) fn new(reservation: stock::Reservation, drop: Option<SneakerDrop>) -> Self {
+        Self { reservation, drop }
     }
 }
 
@@ -46,10 +44,10 @@ impl Reservation {
 pub(super) async fn drop_of(
     ctx: &Context<'_>,
     id: DropId,
-    state: Option<&Arc<DropState>>,
+    shown: Option<&SneakerDrop>,
 ) -> Result<SneakerDrop, ApiError> {
-    if let Some(state) = state {
-        return Ok(SneakerDrop::new(state.clone()));
+    if let Some(drop) = shown {
+        return Ok(drop.clone());
     }
     let found = request(ctx).loaders.drop(id).await?;
     found.ok_or_else(|| ApiError::internal(format_args!("drop {id} has reservations and is gone")))
@@ -65,7 +63,7 @@ impl Reservation {
 
     /// The drop whose pair is held.
     async fn drop(&self, ctx: &Context<'_>) -> Result<SneakerDrop, ApiError> {
-        drop_of(ctx, self.reservation.id.drop_id, self.state.as_ref()).await
+        drop_of(ctx, self.reservation.id.drop_id, self.drop.as_ref()).await
     }
 
     /// As printed on the box.
@@ -105,7 +103,7 @@ impl Reservation {
 
     /// Once purchased.
     async fn purchase(&self) -> Option<Purchase> {
-        self.reservation.purchase().map(|purchase| Purchase::new(purchase, self.state.clone()))
+        self.reservation.purchase().map(|purchase| Purchase::new(purchase, self.drop.clone()))
     }
 }
 
@@ -134,7 +132,7 @@ pub(super) struct ReservationConnection {
 
 /// The list that a page is of.
 enum Whole {
-    OfDrop(Arc<DropState>),
+    OfDrop(SneakerDrop),
     OfPerson(ListReservations),
 }
 
@@ -144,7 +142,7 @@ impl ReservationConnection {
     async fn total_count(&self, ctx: &Context<'_>) -> Result<i32, ApiError> {
         let request = request(ctx);
         let count = match &self.whole {
-            Whole::OfDrop(state) => request.loaders.active_count(state).await?,
+            Whole::OfDrop(drop) => request.loaders.active_count(drop.state()).await?,
             Whole::OfPerson(list) => request.app().stock.count_own_reservations(list).await?,
         };
         Ok(i32::try_from(count).unwrap_or(i32::MAX))
@@ -153,12 +151,8 @@ impl ReservationConnection {
 
 impl ReservationConnection {
     /// Live holds of a drop.
-    pub(super) fn of_drop(
-        page: Page<stock::Reservation>,
-        after: Option<Cursor>,
-        state: &Arc<DropState>,
-    ) -> Self {
-        Self::new(page, after, Whole::OfDrop(state.clone()), Some(state), stock::Reservation::deadline_cursor)
+    pub(super) fn of_drop(page: Page<stock::Reservation>, after: Option<Cursor>, drop: &SneakerDrop) -> Self {
+        Self::new(page, after, Whole::OfDrop(drop.clone()), Some(drop), stock::Reservation::deadline_cursor)
     }
 
     /// A person's own.
@@ -170,12 +164,12 @@ impl ReservationConnection {
         page: Page<stock::Reservation>,
         after: Option<Cursor>,
         whole: Whole,
-        state: Option<&Arc<DropState>>,
+        drop: Option<&SneakerDrop>,
         cursor: fn(&stock::Reservation) -> Cursor,
     ) -> Self {
         let cursors: Vec<String> =
             page.items.iter().map(|reservation| cursor(reservation).encode()).collect();
-        let node = |reservation| Reservation::new(reservation, state.cloned());
+        let node = |reservation| Reservation::new(reservation, drop.cloned());
         let nodes: Vec<Reservation> = page.items.into_iter().map(node).collect();
         let page_info = PageInfo::new(page.has_next, after, &cursors);
         let edges = cursors

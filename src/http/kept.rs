@@ -56,6 +56,8 @@ impl Kept {
     /// Keeps an answer for as long as it is right.
     pub(super) fn keep(&self, asked: Asked, shelf: Shelf, answer: Bytes) {
         if answer.len() <= LARGEST_ANSWER {
+            // What came is a part of all that was read from the connection, and would keep the rest with it.
+            let asked = Asked { text: Bytes::copy_from_slice(&asked.text), ..asked };
             self.lock().put(asked, (shelf, answer));
         }
     }

@@ -30,7 +30,8 @@ const MOST_DROPS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 /// The first entries of a drop's lists.
 #[derive(Debug)]
 pub struct FirstPages {
-    version: i32,
+    /// Of the drop, when they were read. `None`: it changed meanwhile, and they are of different ones.
+    version: Option<i32>,
     active: Page<Reservation>,
     active_count: i64,
     buyers: Page<Purchase>,
@@ -68,7 +69,7 @@ impl FirstPages {
 
     /// Whether these are the lists of `state`, now.
     pub fn are_of(&self, state: &DropState) -> bool {
-        self.version == state.version && self.lapse().is_none_or(|lapse| state.read.now() < lapse)
+        self.version == Some(state.version) && self.lapse().is_none_or(|lapse| state.read.now() < lapse)
     }
 }
 
@@ -119,8 +120,9 @@ impl Stock {
             let Some((active, buyers)) = active.remove(key).zip(buyers.remove(key)) else { continue };
             let on_the_page = i64::try_from(active.items.len()).unwrap_or(i64::MAX);
             let active_count = counts.get(id).copied().unwrap_or(on_the_page);
-            let pages = Arc::new(FirstPages { version: *version, active, active_count, buyers });
-            if is_still(id, *version) {
+            let version = is_still(id, *version).then_some(*version);
+            let pages = Arc::new(FirstPages { version, active, active_count, buyers });
+            if version.is_some() {
                 self.first_pages.lock().put(*id, pages.clone());
             }
             found.insert(*id, pages);

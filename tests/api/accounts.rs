@@ -1,5 +1,6 @@
 //! Sign-up, sign-in, refresh, logout.
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::Utc;
 use serde_json::{Value, json};
 use sneaker_drop::client::Client;
@@ -194,6 +195,36 @@ async fn logout_ends_this_session_or_every_one() {
     .await;
 }
 
+/// Out of an old backup, say.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_token_that_has_run_out_ends_nothing() {
+    drive(async |app| {
+        let lives = signup(app, "Ada", "ada@example.com", PASSWORD).await;
+        let ran_out = login(app, "ada@example.com", PASSWORD).await;
+        let claims = |made: &Value| {
+            let claims = text(made, "refreshToken").split('.').nth(1).unwrap().to_owned();
+            serde_json::from_slice::<Value>(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
+        };
+        app.sql(&format!(
+            "UPDATE sessions SET expires_at = now() WHERE id = '{}'",
+            claims(&ran_out)["sid"].as_str().unwrap()
+        ))
+        .await;
+        // The session of the first went on by other tokens.
+        let mut old = claims(&lives);
+        old["exp"] = json!(old["iat"].as_i64().unwrap() - 10);
+        let old = sign("rt+jwt", &old, REFRESH_SECRET);
+        for token in [text(&ran_out, "refreshToken"), &old] {
+            for everywhere in [false, true] {
+                let input = json!({ "refreshToken": token, "everywhere": everywhere });
+                assert_eq!(logout(app, None, input).await["data"]["logout"]["endedSessions"], 0);
+            }
+        }
+        assert!(is_good(app, text(&lives, "accessToken")).await);
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_ended_elsewhere_is_refused_here() {
     drive_still(async |app| {
@@ -262,7 +293,7 @@ async fn no_forged_expired_or_mixed_up_token_is_accepted() {
         ];
         for (field, value) in [
             ("iss", json!("another")), ("aud", json!("sneaker-drop/refresh")), ("aud", json!(["x"])),
-            ("exp", json!(now - 10)), ("exp", json!("soon")), ("sub", json!("nobody")), ("sid", json!(7)),
+            ("exp", json!(now - 10)), ("exp", json!("soon")), ("iat", json!(now - 1_000)), ("sub", json!("nobody")), ("sid", json!(7)),
         ] {
             forged.push(sign("at+jwt", &with(field, value), ACCESS_SECRET));
         }

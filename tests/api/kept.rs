@@ -1,6 +1,10 @@
 //! Answers from memory: right by version and by the clock, and nobody's but everyone's.
 
 use serde_json::{Value, json};
+use sneaker_drop::{
+    drops::DropState,
+    ids::{NodeId, UserId},
+};
 
 use crate::harness::{Socket, TestApp, codes, drive, eventually, global};
 
@@ -9,12 +13,13 @@ const PAGE: &str = "query($id: ID!) { drop(id: $id) { status stockVersion availa
     drops { nodes { id stockVersion } } }";
 
 /// How many statements an answer costs. Nothing else may run: the background's statements are counted too, so the least
-/// of many tries is told.
-async fn least_cost(app: &TestApp, query: &str, variables: &Value) -> u64 {
+/// of many tries is told. `query` writes the question of each try.
+async fn least_cost(app: &TestApp, query: impl Fn(u32) -> String, variables: &Value) -> u64 {
     let mut least = u64::MAX;
-    for _ in 0..40 {
+    for number in 0..40 {
+        let query = query(number);
         let before = app.app.metrics.sql_statements.get();
-        app.data(None, query, variables.clone()).await;
+        app.data(None, &query, variables.clone()).await;
         least = least.min(app.app.metrics.sql_statements.get() - before);
     }
     least
@@ -58,13 +63,10 @@ async fn what_everyone_asks_costs_no_statement_and_a_new_question_neither() {
         let id = json!({ "id": global(drop) });
         // The board answers from its first comparison with the database on.
         eventually(async || app.app.feed.generation().is_some()).await;
-        assert_eq!(least_cost(app, PAGE, &id).await, 0);
-        for number in 0..20 {
-            let new = format!("{PAGE} # {number}");
-            assert_eq!(least_cost(app, &new, &id).await, 0);
-        }
+        assert_eq!(least_cost(app, |_| PAGE.to_owned(), &id).await, 0);
+        assert_eq!(least_cost(app, |number| format!("{PAGE} # {number}"), &id).await, 0);
         for of_now in ["{ serverTime }", "query($id: ID!) { drop(id: $id) { id } serverTime }"] {
-            assert!(least_cost(app, of_now, &id).await > 0, "{of_now}");
+            assert!(least_cost(app, |_| of_now.to_owned(), &id).await > 0, "{of_now}");
         }
     })
     .await;
@@ -77,7 +79,8 @@ async fn a_start_an_end_and_a_deadline_show_when_they_come() {
         let starts = app.drop_like(&[("ONE", 1)], |drop| drop.starts_at = Some(soon(700))).await;
         let ends = app.drop_like(&[("ONE", 1)], |drop| drop.ends_at = Some(soon(900))).await;
         let lapses = app.drop_like(&[("ONE", 1)], |drop| drop.hold_seconds = 1).await;
-        let hold = app.hold(&app.buyer().await, lapses, "ONE").await;
+        let holder = app.buyer().await;
+        let hold = app.hold(&holder, lapses, "ONE").await;
         let query = "query($a: ID!, $b: ID!, $c: ID!) { a: drop(id: $a) { status startsAt } b: drop(id: $b) { status endsAt }
             c: drop(id: $c) { activeReservations { nodes { expiresAt } } } drops { nodes { id } } }";
         let ids = json!({ "a": global(starts), "b": global(ends), "c": global(lapses) });
@@ -100,7 +103,7 @@ async fn a_start_an_end_and_a_deadline_show_when_they_come() {
             }
         }
         assert_eq!(seen.first(), Some(&("SCHEDULED".to_owned(), "LIVE".to_owned(), 1)), "{seen:?}");
-        assert_eq!(codes(&app.purchase(&app.buyer().await, &hold).await), ["RESERVATION_NOT_FOUND"]);
+        assert_eq!(codes(&app.purchase(&holder, &hold).await), ["RESERVATION_EXPIRED"]);
     })
     .await;
 }
@@ -114,6 +117,46 @@ async fn what_another_server_did_shows_soon() {
         app.hold(&buyer, drop, "ONE").await;
         eventually(async || second.counts(drop).await == [1, 1, 0]).await;
         second.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_were_overtaken_are_of_no_version() {
+    drive(async |app| {
+        let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 2)]).await);
+        let pages = async |state: &DropState| {
+            app.app.stock.load_first_pages(&[(drop, state.version)]).await.unwrap().remove(&drop).unwrap()
+        };
+        let before = app.app.drops.find(drop).await.unwrap().unwrap();
+        assert!(pages(&before).await.are_of(&before));
+        app.hold(&buyer, drop, "ONE").await;
+        let after = app.app.drops.find(drop).await.unwrap().unwrap();
+        let overtaken = pages(&before).await;
+        assert_eq!(overtaken.active_count(), 1);
+        assert!(!overtaken.are_of(&before) && !overtaken.are_of(&after));
+        assert!(pages(&after).await.are_of(&after));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_there_is_not_kept_as_nobody() {
+    drive(async |app| {
+        eventually(async || app.app.feed.generation().is_some()).await;
+        let person = UserId::new();
+        let (query, id) = ("query($id: ID!) { node(id: $id) { id } }", NodeId::User(person).encode());
+        let variables = json!({ "id": id });
+        for _ in 0..3 {
+            assert_eq!(app.data(None, query, variables.clone()).await, json!({ "node": null }));
+        }
+        app.sql(&format!(
+            "INSERT INTO users (id, username, username_key, email, password_hash)
+             VALUES ('{0}', 'late', 'late', 'late@example.com', 'none')",
+            person.0
+        ))
+        .await;
+        assert_eq!(app.data(None, query, variables).await, json!({ "node": { "id": id } }));
     })
     .await;
 }

@@ -59,11 +59,8 @@ pub(super) enum UserError {
 
 /// The parts of an answer of the stock that every payload has.
 fn parts<R>(answer: &Answer<R>) -> (Option<Reservation>, Option<SneakerDrop>) {
-    let reservation = answer.reservation.clone();
-    (
-        reservation.map(|reservation| Reservation::new(reservation, Some(answer.state.clone()))),
-        Some(SneakerDrop::new(answer.state.clone())),
-    )
+    let (reservation, drop) = (answer.reservation.clone(), SneakerDrop::new(answer.state.clone()));
+    (reservation.map(|reservation| Reservation::new(reservation, Some(drop.clone()))), Some(drop))
 }
 
 /// Makes a type of refusals around its enum of codes.

@@ -89,8 +89,7 @@ impl PurchaseMutation {
             }
             Ok(answer) => {
                 let (reservation, drop) = parts(&answer);
-                let purchase =
-                    answer.purchase().map(|purchase| Purchase::new(purchase, Some(answer.state.clone())));
+                let purchase = answer.purchase().map(|purchase| Purchase::new(purchase, drop.clone()));
                 let user_errors = answer.refusal.into_iter().map(Into::into).collect();
                 Ok(PurchasePayload { purchase, reservation, drop, user_errors })
             }
