@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use async_graphql::{Error, ErrorExtensions as _};
+use async_graphql::{Error, ErrorExtensions as _, parser::types::ExecutableDocument};
 use uuid::Uuid;
 
+use super::nulls;
 use crate::{accounts::AccountError, db::DbError, stock::StockError};
 
 /// An unexpected fault, or a request that cannot be answered. Expected refusals are data: `userErrors`.
@@ -161,9 +162,16 @@ pub(super) fn account_fault<R>(error: AccountError<R>) -> Result<R, ApiError> {
     }
 }
 
-/// Gives a code to errors that the library made: an argument that cannot be read stands at its field, anything
-/// else was found before a field ran.
-pub(super) fn finish(mut response: async_graphql::Response) -> async_graphql::Response {
+/// Gives a code to errors that the library made (an argument that cannot be read stands at its field, anything else was
+/// found before a field ran), and nulls to the answer for what failed.
+pub(super) fn finish(
+    mut response: async_graphql::Response,
+    document: &ExecutableDocument,
+    operation_name: Option<&str>,
+) -> async_graphql::Response {
+    if response.is_err() {
+        nulls::put(&mut response, document, operation_name);
+    }
     for error in &mut response.errors {
         let extensions = error.extensions.get_or_insert_default();
         if extensions.get("code").is_none() {

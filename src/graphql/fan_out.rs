@@ -185,7 +185,8 @@ impl Wording {
         request.operation_name.clone_from(&self.words.operation_name);
         request.set_parsed_query(self.parsed.clone());
         let mut results = rounds::follow(loads, schema.whole.execute_stream(request).boxed()).boxed();
-        results.next().await.map(error::finish)
+        let response = results.next().await?;
+        Some(error::finish(response, &self.parsed, self.words.operation_name.as_deref()))
     }
 
     fn told(&self) -> MutexGuard<'_, HashMap<DropId, Told>> {

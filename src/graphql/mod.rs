@@ -12,6 +12,7 @@ mod loaders;
 mod money;
 mod mutation;
 mod node;
+mod nulls;
 mod page;
 mod purchase;
 mod query;
@@ -117,10 +118,11 @@ pub async fn execute(
     let Admitted { request, kind, document, is_surely_valid } = admitted;
     let executable = if is_surely_valid { &schema.known } else { &schema.whole };
     let context = request::RequestContext::new(app, credentials, &loads, &goodness).sent_by(client);
+    let operation_name = request.operation_name.clone();
     let execution = rounds::finish(loads, executable.execute(request.data(context)).boxed());
     let patience = if kind == OperationType::Query { READ_WITHIN } else { WRITE_WITHIN };
     let response = match tokio::time::timeout(patience, execution).await {
-        Ok(response) => error::finish(response),
+        Ok(response) => error::finish(response, &document.parsed, operation_name.as_deref()),
         // A stock transaction goes on in its own task; a statement that only reads is safe to leave.
         Err(_) => ApiError::Unavailable.into_response(),
     };

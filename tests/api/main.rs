@@ -27,6 +27,7 @@ mod loaders;
 mod memory;
 mod migrations;
 mod network;
+mod nulls;
 mod plans;
 mod program;
 #[path = "../support/proxy.rs"]

@@ -14,6 +14,7 @@ import { CANCEL, PASSWORD, RESERVE, ask, liveDrop, signIn, startServer } from ".
 
 await compile();
 const { Refused, Shop } = await import("./example/built/buy.js");
+const { keepNewest } = await import("./example/built/keep-newest.js");
 const { keepNewestLink } = await import("./example/built/keep-newest.apollo.js");
 const { keepNewestExchange } = await import("./example/built/keep-newest.urql.js");
 const base = await startServer();
@@ -131,6 +132,17 @@ async function overtaken(connect, keep) {
   await ws.dispose();
   return { newest: reserve.drop, told, cached };
 }
+
+test("the clock sets no status back, though a start or an end makes no new version", () => {
+  const keep = keepNewest();
+  const status = (stockVersion, status) => keep({ drop: { id: "drop_1", stockVersion, status } }).drop.status;
+  assert.deepEqual(
+    [[1, "SCHEDULED"], [1, "LIVE"], [1, "SCHEDULED"], [2, "LIVE"], [1, "ENDED"], [2, "ENDED"], [2, "LIVE"]].map(
+      ([version, told]) => status(version, told),
+    ),
+    ["SCHEDULED", "LIVE", "LIVE", "LIVE", "LIVE", "ENDED", "ENDED"],
+  );
+});
 
 for (const [name, connect] of [["Apollo Client", apollo], ["urql's Graphcache", urql]]) {
   test(`an answer that an event overtook does not set ${name} back`, async () => {

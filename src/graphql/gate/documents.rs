@@ -22,7 +22,7 @@ const LONGEST: usize = 4 * 1024;
 
 /// A document that was admitted.
 pub(in crate::graphql) struct Document {
-    pub(super) parsed: ExecutableDocument,
+    pub(in crate::graphql) parsed: ExecutableDocument,
     /// Whether that it is valid with some variables says something about others. Not where there are several operations: the
     /// library compares the fragments of all of them with the variables of the one that is asked for.
     can_be_known: bool,

@@ -68,7 +68,7 @@ impl From<SignupRefusal> for SignupUserError {
 pub(super) struct SignupPayload {
     /// The first session of the new account; null when it was refused.
     session: Option<Session>,
-    /// Every field that is wrong, at once.
+    /// Every field that is malformed, at once; where none is, what else stands in the way.
     user_errors: Vec<SignupUserError>,
 }
 

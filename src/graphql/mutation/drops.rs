@@ -106,7 +106,7 @@ impl From<CreateRefusal> for CreateDropUserError {
 pub(super) struct CreateDropPayload {
     /// The new drop; null when it was refused.
     drop: Option<SneakerDrop>,
-    /// Every field that is wrong, at once.
+    /// Every field that is malformed, at once; where none is, what else stands in the way.
     user_errors: Vec<CreateDropUserError>,
 }
 

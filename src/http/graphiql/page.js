@@ -110,7 +110,8 @@ mutation SignIn {
 `, { input: { username: `visitor-${Math.random().toString(36).slice(2, 8)}`,
               email: `${Math.random().toString(36).slice(2)}@visitors.example`,
               password: "a pair of my own" } }),
-    tab(`# 3. Watch the stock. Leave it running and go on in the next tab.
+    tab(`# 3. Watch the stock. Go on in a second window of the browser:
+# this stops when you leave the tab.
 subscription Watch($dropId: ID!) {
   stockUpdated(dropId: $dropId) {
     version

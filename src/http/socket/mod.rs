@@ -165,7 +165,7 @@ impl Session {
             ClientMessage::Subscribe { id, .. }
                 if self.operations.len() >= self.site.limits.socket_operations =>
             {
-                let error = ApiError::Overloaded { retry_after: Duration::from_secs(1) };
+                let error = ApiError::RateLimited { retry_after: Duration::from_secs(1) };
                 self.send_text(protocol::error(&id, &error.into_response().errors)).await?;
             }
             ClientMessage::Subscribe { id, payload } => {

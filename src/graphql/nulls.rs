@@ -1,0 +1,179 @@
+//! Null where a field failed, and where a null may not stand, in what is around it: the first that may be null (GraphQL
+//! specification, October 2021, 6.4.4). async-graphql leaves a field out that failed, whatever its type, and a client that
+//! was generated from the schema relies on one that is there.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use async_graphql::{
+    Name, PathSegment, Response, Value,
+    parser::{
+        parse_schema,
+        types::{
+            BaseType, ExecutableDocument, Field, OperationDefinition, OperationType, Selection, SelectionSet,
+            Type, TypeKind, TypeSystemDefinition,
+        },
+    },
+};
+
+/// The type of each field, by the type that has it and its own name.
+static FIELDS: LazyLock<HashMap<(Name, Name), Type>> = LazyLock::new(|| {
+    let schema = parse_schema(super::sdl()).map(|schema| schema.definitions).unwrap_or_default();
+    let types = schema.into_iter().filter_map(|definition| match definition {
+        TypeSystemDefinition::Type(definition) => Some(definition.node),
+        TypeSystemDefinition::Schema(_) | TypeSystemDefinition::Directive(_) => None,
+    });
+    let fields = types.flat_map(|definition| {
+        let name = definition.name.node;
+        let fields = match definition.kind {
+            TypeKind::Object(object) => object.fields,
+            TypeKind::Interface(interface) => interface.fields,
+            _ => Vec::new(),
+        };
+        fields.into_iter().map(move |field| ((name.clone(), field.node.name.node), field.node.ty.node))
+    });
+    fields.collect()
+});
+
+/// Puts nulls into an answer with errors to this document.
+pub(super) fn put(response: &mut Response, document: &ExecutableDocument, operation_name: Option<&str>) {
+    let Response { data, errors, .. } = response;
+    // What was found before a field ran has no path, and no data.
+    let paths: Vec<&[PathSegment]> =
+        errors.iter().map(|error| error.path.as_slice()).filter(|path| !path.is_empty()).collect();
+    // All that failed first: an object of which every field failed is left out as a whole.
+    for path in &paths {
+        fill(data, path);
+    }
+    for path in paths {
+        match may_be_null(document, operation_name, path).iter().rposition(|may_be| *may_be) {
+            Some(last) => clear(data, path.get(..=last).unwrap_or_default()),
+            None => *data = Value::Null,
+        }
+    }
+}
+
+/// Gives the field a null if there is nothing, and an object to whatever it is a field of.
+fn fill(value: &mut Value, path: &[PathSegment]) {
+    match path.split_first() {
+        Some((PathSegment::Field(key), rest)) => {
+            if *value == Value::Null {
+                *value = Value::Object(Default::default());
+            }
+            if let Value::Object(fields) = value {
+                fill(fields.entry(Name::new(key)).or_default(), rest);
+            }
+        }
+        Some((PathSegment::Index(index), rest)) => {
+            if let Value::List(items) = value
+                && let Some(item) = items.get_mut(*index)
+            {
+                fill(item, rest);
+            }
+        }
+        None => {}
+    }
+}
+
+fn clear(value: &mut Value, path: &[PathSegment]) {
+    let mut place = Some(value);
+    for segment in path {
+        place = match (segment, place) {
+            (PathSegment::Field(key), Some(Value::Object(fields))) => fields.get_mut(key.as_str()),
+            (PathSegment::Index(index), Some(Value::List(items))) => items.get_mut(*index),
+            // Something around it was cleared before.
+            _ => return,
+        };
+    }
+    if let Some(place) = place {
+        *place = Value::Null;
+    }
+}
+
+/// Of each place on the path, whether its type is nullable.
+fn may_be_null(
+    document: &ExecutableDocument,
+    operation_name: Option<&str>,
+    path: &[PathSegment],
+) -> Vec<bool> {
+    let Some(operation) = operation(document, operation_name) else { return Vec::new() };
+    let root = Name::new(match operation.ty {
+        OperationType::Query => "Query",
+        OperationType::Mutation => "Mutation",
+        OperationType::Subscription => "Subscription",
+    });
+    let mut around = vec![(root, &operation.selection_set.node)];
+    let mut reached: Option<&Type> = None;
+    let mut nullable = Vec::new();
+    for segment in path {
+        reached = match segment {
+            PathSegment::Field(key) => {
+                let mut fields = Vec::new();
+                for (name, selections) in &around {
+                    collect(document, name, selections, key, &mut fields);
+                }
+                let typed: Vec<(&Type, &Field)> = fields
+                    .into_iter()
+                    .filter_map(|(name, field)| Some((FIELDS.get(&(name, field.name.node.clone()))?, field)))
+                    .collect();
+                around = typed
+                    .iter()
+                    .map(|(found, field)| (innermost(&found.base), &field.selection_set.node))
+                    .collect();
+                // Fragments may have fields of different types under one key; that they are nullable in the same places
+                // is what validation sees to.
+                typed.first().map(|(found, _)| *found)
+            }
+            PathSegment::Index(_) => match reached.map(|list| &list.base) {
+                Some(BaseType::List(item)) => Some(item),
+                _ => None,
+            },
+        };
+        nullable.push(reached.is_some_and(|reached| reached.nullable));
+    }
+    nullable
+}
+
+fn operation<'a>(document: &'a ExecutableDocument, name: Option<&str>) -> Option<&'a OperationDefinition> {
+    let mut all = document.operations.iter();
+    let found = match name {
+        Some(name) => all.find(|(named, _)| named.is_some_and(|named| named == name)).or_else(|| all.next()),
+        None => all.next(),
+    };
+    found.map(|(_, operation)| &operation.node)
+}
+
+/// Adds the fields with this key, and the types that have them.
+fn collect<'a>(
+    document: &'a ExecutableDocument,
+    on: &Name,
+    selections: &'a SelectionSet,
+    key: &str,
+    found: &mut Vec<(Name, &'a Field)>,
+) {
+    for selection in &selections.items {
+        match &selection.node {
+            Selection::Field(field) if field.node.response_key().node == key => {
+                found.push((on.clone(), &field.node));
+            }
+            Selection::Field(_) => {}
+            Selection::InlineFragment(fragment) => {
+                let condition = fragment.node.type_condition.as_ref();
+                let on = condition.map_or(on, |condition| &condition.node.on.node);
+                collect(document, on, &fragment.node.selection_set.node, key, found);
+            }
+            Selection::FragmentSpread(spread) => {
+                if let Some(fragment) = document.fragments.get(&spread.node.fragment_name.node) {
+                    let on = &fragment.node.type_condition.node.on.node;
+                    collect(document, on, &fragment.node.selection_set.node, key, found);
+                }
+            }
+        }
+    }
+}
+
+fn innermost(base: &BaseType) -> Name {
+    match base {
+        BaseType::Named(name) => name.clone(),
+        BaseType::List(item) => innermost(&item.base),
+    }
+}
