@@ -8,7 +8,7 @@ use super::{
     date_time::DateTime,
     error::ApiError,
     money::Money,
-    page::{PageInfo, list_cost, page_size, place},
+    page::{LONG_TEXT_COST, PageInfo, list_cost, page_size, place, sizes_cost},
     purchase::Purchase,
     request::request,
     reservation::ReservationConnection,
@@ -125,6 +125,7 @@ impl SneakerDrop {
     }
 
     /// A text about it, with line breaks; null when there is none.
+    #[graphql(complexity = "LONG_TEXT_COST")]
     async fn description(&self) -> Option<&str> {
         self.state.catalogue.description.as_deref()
     }
@@ -197,6 +198,7 @@ impl SneakerDrop {
     }
 
     /// In the order in which the administrator listed them.
+    #[graphql(complexity = "sizes_cost(child_complexity)")]
     async fn sizes(&self) -> Vec<DropSize> {
         sizes(&self.state)
     }

@@ -6,16 +6,23 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use async_graphql::{Request, Response, ServerError, Variables, parser::types::ExecutableDocument};
 use futures_util::{Stream, StreamExt as _, stream, stream::BoxStream};
-use tokio::time::Instant;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
-    Credentials, Schema, error, json,
+    ApiError, Credentials, READ_WITHIN, Schema, error, json,
     request::{Goodness, RequestContext},
     rounds,
 };
@@ -31,6 +38,8 @@ const MOST_DROPS: usize = 1_000;
 /// Who comes later gets an update anew: the names in it are those of so long ago, and where the drop changed while its
 /// lists were read, those are not quite of its version.
 const GOOD_FOR: Duration = Duration::from_secs(10);
+/// What went wrong for one may go right for the next, but not for ten thousand one after another.
+const FAILURE_GOOD_FOR: Duration = Duration::from_millis(100);
 
 /// A GraphQL response, written down.
 pub type Payload = Arc<str>;
@@ -54,8 +63,27 @@ struct Wording {
     variables: Variables,
     /// The newest update of each drop.
     told: Mutex<HashMap<DropId, Told>>,
-    /// Held by the one who works out an update.
-    turn: tokio::sync::Mutex<()>,
+    /// Whether somebody works out an update.
+    is_busy: AtomicBool,
+    /// Heard by those who wait for it.
+    done: Notify,
+}
+
+/// Held by the one who works out an update.
+struct Turn(Arc<Wording>);
+
+impl Turn {
+    fn take(wording: &Arc<Wording>) -> Option<Self> {
+        let was_busy = wording.is_busy.swap(true, Ordering::AcqRel);
+        (!was_busy).then(|| Self(wording.clone()))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.is_busy.store(false, Ordering::Release);
+        self.0.done.notify_waiters();
+    }
 }
 
 /// An update that was worked out.
@@ -63,7 +91,7 @@ struct Told {
     version: i32,
     status: DropStatus,
     payload: Payload,
-    at: Instant,
+    until: Instant,
 }
 
 /// How the resolver of a subscription is asked.
@@ -125,7 +153,8 @@ impl FanOut {
             parsed,
             variables: request.variables,
             told: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            is_busy: AtomicBool::new(false),
+            done: Notify::new(),
         });
         if all.len() >= MOST_WORDINGS {
             all.retain(|_, wording| wording.strong_count() > 0);
@@ -139,35 +168,57 @@ impl FanOut {
 
 impl Wording {
     /// How `shown` looks in these words. `None`: there is nothing of it to show.
-    async fn payload(&self, schema: &Schema, app: &App, shown: Shown) -> Option<Payload> {
-        let is_it = |told: &&Told| {
-            told.version == shown.state.version && told.status == shown.status && told.at.elapsed() < GOOD_FOR
-        };
-        let find = || self.told().get(&shown.state.id).filter(is_it).map(|told| told.payload.clone());
-        if let Some(payload) = find() {
+    async fn payload(self: &Arc<Self>, schema: &Schema, app: &App, shown: Shown) -> Option<Payload> {
+        if let Some(payload) = self.find(&shown) {
             return Some(payload);
         }
-        let _turn = self.turn.lock().await;
-        if let Some(payload) = find() {
-            return Some(payload);
+        loop {
+            // Before the look, or what is done between the two would not be heard.
+            let mut done = pin!(self.done.notified());
+            done.as_mut().enable();
+            let turn = Turn::take(self);
+            if let Some(payload) = self.find(&shown) {
+                return Some(payload);
+            }
+            let Some(turn) = turn else {
+                done.await;
+                continue;
+            };
+            // In a task of its own: whoever asked may be held up by a client that does not read, and all others wait.
+            let (schema, app) = (schema.clone(), app.clone());
+            let task = tokio::spawn(async move { turn.0.work_out(&schema, &app, shown).await });
+            return task.await.ok().flatten();
         }
+    }
+
+    /// What was worked out before.
+    fn find(&self, shown: &Shown) -> Option<Payload> {
+        let told = self.told();
+        let told = told.get(&shown.state.id)?;
+        let is_it = told.version == shown.state.version && told.status == shown.status;
+        (is_it && Instant::now() < told.until).then(|| told.payload.clone())
+    }
+
+    async fn work_out(&self, schema: &Schema, app: &App, shown: Shown) -> Option<Payload> {
         app.metrics.updates_executed.inc();
-        let at = Instant::now();
-        let response =
-            self.execute(schema, app, Credentials::Anonymous, Feeding::Show(shown.clone())).await?;
+        let began = Instant::now();
+        let (id, version, status) = (shown.state.id, shown.state.version, shown.status);
+        let executed = self.execute(schema, app, Credentials::Anonymous, Feeding::Show(shown));
+        let response = timeout(READ_WITHIN, executed)
+            .await
+            .unwrap_or_else(|_| Some(ApiError::Unavailable.into_response()))?;
         let payload: Payload = json(&response).into();
-        // What went wrong for one may go right for the next.
-        if response.is_ok() {
-            let (version, status) = (shown.state.version, shown.status);
-            let told = Told { version, status, payload: payload.clone(), at };
-            let mut all = self.told();
-            if all.len() >= MOST_DROPS {
-                all.clear();
-            }
-            // Who is late with an older one does not take the newest from those who come.
-            if all.get(&shown.state.id).is_none_or(|there| there.version <= version) {
-                all.insert(shown.state.id, told);
-            }
+        let until = match response.is_ok() {
+            true => began + GOOD_FOR,
+            false => Instant::now() + FAILURE_GOOD_FOR,
+        };
+        let mut all = self.told();
+        if all.len() >= MOST_DROPS {
+            all.clear();
+        }
+        // Who is late with an older one does not take the newest from those who come.
+        if all.get(&id).is_none_or(|there| there.version <= version) {
+            all.insert(id, Told { version, status, payload: payload.clone(), until });
         }
         Some(payload)
     }

@@ -56,6 +56,16 @@ pub(super) fn entries_cost(rows: usize, entry: usize) -> usize {
     rows.saturating_mul(entry).saturating_add(1).min(HIGHEST_COST)
 }
 
+/// A drop has some twenty sizes; it may have a hundred, but then a page of drops would cost more than it takes.
+const SIZES: usize = 20;
+/// A text may have twenty kilobytes, as much as so many fields.
+pub(super) const LONG_TEXT_COST: usize = 50;
+
+/// The cost of a drop's sizes.
+pub(super) fn sizes_cost(size: usize) -> usize {
+    entries_cost(SIZES, size)
+}
+
 /// Reads `after`.
 pub(super) fn place(after: Option<&str>) -> Result<Option<Cursor>, ApiError> {
     let malformed = || ApiError::BadUserInput("after: this is no cursor of a list.".to_owned());

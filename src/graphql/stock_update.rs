@@ -5,6 +5,7 @@ use async_graphql::{ID, Object};
 use super::{
     date_time::DateTime,
     drop::{DropSize, DropStatus, SneakerDrop, sizes},
+    page::sizes_cost,
 };
 use crate::{feed::Shown, ids::NodeId};
 
@@ -51,6 +52,7 @@ impl StockUpdate {
     }
 
     /// The same for each size, in the administrator's order.
+    #[graphql(complexity = "sizes_cost(child_complexity)")]
     async fn sizes(&self) -> Vec<DropSize> {
         sizes(&self.0.state)
     }

@@ -1,6 +1,6 @@
 //! The way from a client's connection to the router.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::{
     Router,
@@ -8,16 +8,19 @@ use axum::{
     http::{HeaderValue, header},
     response::Response,
 };
+use hyper::server::conn::http1;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+};
 use tower::ServiceExt as _;
 
-use super::address::Peer;
+use super::{address::Peer, begun};
 
 /// How long a client may take for the head of a request, and stay silent between two.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
@@ -47,16 +50,32 @@ pub fn raise_open_file_limit() -> Option<u64> {
     }
 }
 
+/// The connections that are open.
+pub(super) struct Open(watch::Sender<bool>);
+
+impl Open {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    /// Lets each end with the answer to what it was asked, and waits for them.
+    pub(super) async fn close(&self) {
+        self.0.send_replace(true);
+        self.0.closed().await;
+    }
+}
+
 /// Takes connections until `shutdown` comes, those too that wait then: they are connected, as far as they know.
 /// `axum::serve` would do, had it a limit on how long a client may take to say what it wants.
 pub(super) async fn accept_until(
     listener: TcpListener,
     router: &Router,
-    open: &GracefulShutdown,
+    open: &Open,
     shutdown: impl Future<Output = ()>,
 ) {
-    let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
+    // Its limit also counts for a client that says nothing, which one that finds out the version first does not keep.
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
     tokio::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -83,13 +102,7 @@ pub(super) async fn accept_until(
     }
 }
 
-fn serve(
-    stream: TcpStream,
-    peer: Peer,
-    http: &auto::Builder<TokioExecutor>,
-    router: &Router,
-    open: &GracefulShutdown,
-) {
+fn serve(stream: TcpStream, peer: Peer, http: &http1::Builder, router: &Router, open: &Open) {
     // An error means that the connection is gone already.
     drop(stream.set_nodelay(true));
     let service = router
@@ -103,12 +116,19 @@ fn serve(
             response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
             response
         });
-    let connection = open.watch(
-        http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
-            .into_owned(),
-    );
+    let connection =
+        http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades();
+    let mut closing = open.0.subscribe();
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = begun(&mut closing) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "a connection broke");
         }
     });

@@ -31,7 +31,6 @@ use axum::{
     middleware,
     routing::{any, get},
 };
-use hyper_util::server::graceful::GracefulShutdown;
 use ipnet::IpNet;
 use tokio::{
     net::TcpListener,
@@ -55,7 +54,7 @@ pub use listener::{listen, raise_open_file_limit};
 
 use address::{Peer, Place, Places, client_of};
 use kept::Kept;
-use listener::accept_until;
+use listener::{Open, accept_until};
 use origin::Origins;
 use persisted::Persisted;
 
@@ -148,7 +147,7 @@ pub async fn serve(
         app,
     }));
     let router = router(site, &settings);
-    let open = GracefulShutdown::new();
+    let open = Open::new();
     let notice = async move {
         shutdown.await;
         stopping.store(true, Ordering::Relaxed);
@@ -159,7 +158,7 @@ pub async fn serve(
     drop(router);
     // Whoever has connected and not spoken yet would be sent away.
     tokio::time::sleep(FIRST_WORD_WITHIN).await;
-    if tokio::time::timeout(FINISH_WITHIN, open.shutdown()).await.is_err() {
+    if tokio::time::timeout(FINISH_WITHIN, open.close()).await.is_err() {
         tracing::warn!("stopping with requests under way: they took longer than {FINISH_WITHIN:?}");
     }
     // Upgraded connections are no longer the server's: each says goodbye for itself.

@@ -7,6 +7,7 @@ use std::{
 
 use async_graphql::{Response, ServerError, Value, parser::types::OperationType};
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream, stream::BoxStream};
+use tokio::task::JoinSet;
 
 use crate::{
     client::Client,
@@ -39,7 +40,8 @@ impl Stream for Started {
     }
 }
 
-/// Starts an operation that was admitted, or says why it was not.
+/// Starts an operation that was admitted, or says why it was not. What it takes to execute it, connections to PostgreSQL and
+/// turns at what others wait for too, is held by a task of its own: nobody else may have to wait until this client reads.
 pub(super) fn start(
     site: &Site,
     credentials: Credentials,
@@ -57,23 +59,36 @@ pub(super) fn start(
     // An error is the last word of its operation.
     let done = stream::iter([Event::Complete]);
     if admitted.kind == OperationType::Subscription {
-        let started = async move {
+        let started = by_itself(async move {
             match site.fan_out.subscribe(&site.schema, admitted.request, &site.app, credentials).await {
                 Ok(payloads) => payloads.map(Event::Next).boxed(),
                 Err(errors) => stream::iter([Event::Error(errors)]).boxed(),
             }
-        };
+        })
+        .map(|started| started.unwrap_or_else(|| stream::iter([broken()]).boxed()));
         return Started { events: started.flatten_stream().chain(done).boxed(), ends: false };
     }
-    let executed = async move {
+    let executed = by_itself(async move {
         let response =
             graphql::execute(&site.schema, admitted, &site.app, credentials, client).await.response;
         match was_refused(&response) {
             true => Event::Error(response.errors),
             false => Event::Next(graphql::json(&response).into()),
         }
-    };
+    })
+    .map(|event| event.unwrap_or_else(broken));
     Started { events: executed.into_stream().chain(done).boxed(), ends: true }
+}
+
+/// Runs in a task, which ends with whoever waits for it. `None`: it panicked.
+async fn by_itself<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    task.join_next().await?.ok()
+}
+
+fn broken() -> Event {
+    Event::Error(ApiError::internal("an operation broke off").into_response().errors)
 }
 
 /// Whether this is no result but the reason why there is none: the operation is invalid.

@@ -1,11 +1,20 @@
 //! Who watches is told.
 
-use chrono::{TimeDelta, Utc};
-use futures_util::StreamExt as _;
-use serde_json::{Value, json};
-use sneaker_drop::{drops::DropStatus, ids::DropId};
+use std::time::Duration;
 
-use crate::harness::{Socket, drive, drive_still, global};
+use async_graphql::Request;
+use chrono::{TimeDelta, Utc};
+use futures_util::{StreamExt as _, poll};
+use serde_json::{Value, json};
+use sneaker_drop::{
+    config::Limits,
+    drops::DropStatus,
+    graphql::{Credentials, FanOut, Gate, schema},
+    ids::DropId,
+};
+use tokio::time::timeout;
+
+use crate::harness::{HeldLock, Socket, drive, drive_still, global};
 
 const WATCH: &str = "subscription($id: ID!) { stockUpdated(dropId: $id) {
     dropId status version availableStock heldStock soldStock totalStock at sizes { size availableStock }
@@ -158,6 +167,34 @@ async fn a_channel_goes_with_its_last_subscriber() {
         std::mem::drop(board);
         assert!(!app.app.feed.is_watched(drop));
         assert_eq!(app.app.metrics.subscribers.get(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_subscriber_who_is_held_up() {
+    drive(async |app| {
+        let (drop, limits) = (app.drop(&[("ONE", 9)]).await, Limits::default());
+        let (schema, gate, fan_out) = (schema(true, &limits), Gate::new(&limits), FanOut::default());
+        let query = format!(
+            "subscription {{ stockUpdated(dropId: \"{}\") {{ drop {{ activeReservations {{ totalCount }} }} }} }}",
+            global(drop)
+        );
+        let subscribe = async || {
+            let request = gate.admit(Request::new(&query), &Credentials::Anonymous).unwrap().request;
+            let updates = fan_out.subscribe(&schema, request, &app.app, Credentials::Anonymous).await;
+            Box::pin(updates.unwrap())
+        };
+        let (mut held_up, mut other) = (subscribe().await, subscribe().await);
+        let mut lock = HeldLock::take(app, drop).await;
+        lock.run("LOCK TABLE reservations").await;
+        // It begins to work the update out, and then nobody asks it any more, as while a client does not read.
+        let mut first = held_up.next();
+        assert!(poll!(&mut first).is_pending());
+        lock.release().await;
+        let update = timeout(Duration::from_secs(10), other.next()).await.unwrap().unwrap();
+        assert!(update.contains("totalCount"), "{update}");
+        assert_eq!(first.await, Some(update));
     })
     .await;
 }

@@ -105,6 +105,21 @@ async fn a_refusal_names_the_limit_that_was_passed() {
             (format!("{{ ... {directives} {{ serverTime }} }}"), "QUERY_MAX_DIRECTIVES"),
             (format!("query {directives} {{ serverTime }}"), "QUERY_MAX_DIRECTIVES"),
             (everything, "QUERY_MAX_COST"),
+            (
+                format!(
+                    "{{ nodes(ids: [{}]) {{ ... on Drop {{ {} }} }} }}",
+                    "\"x\" ".repeat(50),
+                    (0..40).map(|n| format!("a{n}: sizes {{ id size }} ")).collect::<String>()
+                ),
+                "QUERY_MAX_COST",
+            ),
+            (
+                format!(
+                    "{{ drops(first: 50) {{ nodes {{ {} }} }} }}",
+                    (0..11).map(|n| format!("a{n}: description ")).collect::<String>()
+                ),
+                "QUERY_MAX_COST",
+            ),
         ] {
             let answer = app.ask(None, &query, Value::Null).await;
             let extensions = &answer["errors"][0]["extensions"];

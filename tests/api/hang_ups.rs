@@ -2,11 +2,14 @@
 
 use diesel_async::RunQueryDsl as _;
 use futures_util::{future::join_all, poll};
-use serde_json::json;
-use sneaker_drop::db::{Database, DbError};
+use serde_json::{Value, json};
+use sneaker_drop::{
+    db::{Database, DbError},
+    drops::NewDrop,
+};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use crate::harness::{HeldLock, codes, drive, drive_still, eventually, global};
+use crate::harness::{HeldLock, Socket, codes, drive, drive_still, eventually, global};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_hang_ups_leave_nothing_behind() {
@@ -76,6 +79,27 @@ async fn nobody_waits_for_the_statement_of_a_reader_who_hung_up() {
                     WHERE datname = current_database() AND application_name = 'sneaker-drop' AND state = 'idle'";
         app.wait_for_count(idle, 2).await;
         assert_eq!(count_purchases(db).await.unwrap(), 0);
+    })
+    .await;
+}
+
+/// Their answers would fill any buffer on the way: the socket stands still, with operations under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_is_not_read_holds_nothing_that_others_need() {
+    drive(async |app| {
+        let long = |drop: &mut NewDrop| drop.description = Some("\u{1f45f}".repeat(5_000));
+        let (buyers, drop) = (app.buyers(12).await, app.drop_like(&[("ONE", 20)], long).await);
+        let many: String = (0..49).map(|n| format!("a{n}: description ")).collect();
+        let query = format!("query($id: ID!) {{ drop(id: $id) {{ {many} }} serverTime }}");
+        let mut socket = Socket::ready(app.address, Value::Null).await;
+        for number in 0..32 {
+            socket.subscribe(&number.to_string(), &query, json!({ "id": global(drop) })).await;
+        }
+        for buyer in &buyers {
+            let reserved = app.reserve(buyer, drop, None, None).await;
+            assert_eq!(codes(&reserved), [] as [&str; 0], "{reserved}");
+            app.data(None, "{ serverTime }", Value::Null).await;
+        }
     })
     .await;
 }

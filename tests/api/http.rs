@@ -2,6 +2,10 @@
 
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::harness::{drive_still, global};
 
@@ -71,6 +75,19 @@ async fn malformed_requests_are_told_so() {
         }
         let huge = json!({ "query": " ".repeat(1 << 17) }).to_string();
         assert_eq!(post(huge).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_is_not_spoken() {
+    drive_still(async |app| {
+        let mut stream = TcpStream::connect(app.address).await.unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let mut answer = Vec::new();
+        // It may be cut off with what it sent unread.
+        drop(stream.read_to_end(&mut answer).await);
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{answer:?}");
     })
     .await;
 }

@@ -37,10 +37,15 @@ async fn what_breaks_the_protocol_is_closed_with_its_code() {
         assert_eq!(socket.closed().await.0, 4408, "no init in time");
         let mut socket = Socket::ready(app.address, Value::Null).await;
         for _ in 0..2 {
-            let id = "é".repeat(200);
+            let id = "é".repeat(128);
             socket.say(json!({ "id": id, "type": "subscribe", "payload": subscribe["payload"] })).await;
         }
         assert_eq!(socket.closed().await.0, 4409, "a long id makes no illegal frame");
+        let mut socket = Socket::ready(app.address, Value::Null).await;
+        socket
+            .say(json!({ "id": "x".repeat(257), "type": "subscribe", "payload": subscribe["payload"] }))
+            .await;
+        assert_eq!(socket.closed().await.0, 4400);
     })
     .await;
 }

@@ -14,11 +14,12 @@ mod variables;
 use std::sync::Arc;
 
 use async_graphql::{
-    Request, Value as ConstValue,
+    Name, Request, Value as ConstValue,
     parser::{
         parse_query,
         types::{
-            DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, VariableDefinition,
+            DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, Selection,
+            VariableDefinition,
         },
     },
 };
@@ -82,11 +83,24 @@ impl Gate {
             // GraphQL, section 5.2.3.1.
             return Err(ApiError::ValidationFailed("A subscription has one field at its root.".to_owned()));
         }
+        if kind == OperationType::Subscription
+            && !operation.selection_set.node.items.iter().all(|it| matches!(it.node, Selection::Field(_)))
+        {
+            // The library does not look into fragments there, and would have nothing to watch.
+            return Err(ApiError::ValidationFailed(
+                "A subscription's field stands at its root by itself, and not in a fragment.".to_owned(),
+            ));
+        }
         let open = roots.iter().all(|field| OPEN_TO_BAD_TOKENS.contains(field));
         if matches!(credentials, Credentials::Rejected) && !open {
             return Err(ApiError::Unauthenticated);
         }
         check_variables(operation, &request)?;
+        // What is of no use is not kept either, for as long as a subscription lasts.
+        let declared = |name: &Name| {
+            operation.variable_definitions.iter().any(|definition| definition.node.name.node == *name)
+        };
+        request.variables.retain(|name, _| declared(name));
         request.set_parsed_query(parsed.clone());
         let is_surely_valid = document.is_valid() && variables::surely_fit(operation, &request.variables);
         Ok(Admitted { request, kind, document, is_surely_valid })

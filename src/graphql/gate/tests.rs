@@ -58,6 +58,23 @@ async fn the_highest_limits_are_survived() {
 }
 
 #[test]
+fn a_subscription_stands_by_itself_and_keeps_what_it_declares() {
+    let gate = Gate::new(&Limits::default());
+    let admit = |document: &str| {
+        let variables = Variables::from_json(serde_json::json!({ "id": "x", "more": [1, 2, 3] }));
+        gate.admit(Request::new(document).variables(variables), &Credentials::Anonymous)
+    };
+    let admitted = admit("subscription($id: ID!) { stockUpdated(dropId: $id) { version } }").unwrap();
+    assert_eq!(admitted.request.variables.keys().collect::<Vec<_>>(), ["id"]);
+    for document in [
+        "subscription { ... { stockUpdated(dropId: 1) { version } } }",
+        "subscription { ...f } fragment f on Subscription { stockUpdated(dropId: 1) { version } }",
+    ] {
+        assert!(matches!(admit(document), Err(ApiError::ValidationFailed(_))), "{document}");
+    }
+}
+
+#[test]
 fn a_document_is_known_once_it_was_valid() {
     let gate = Gate::new(&Limits::default());
     for (document, is_known) in [

@@ -41,6 +41,8 @@ const SEND_WITHIN: Duration = Duration::from_secs(10);
 const CHECK_TOKEN_EVERY: Duration = Duration::from_millis(500);
 /// As for a body over HTTP.
 const LARGEST_MESSAGE: usize = 64 * 1024;
+/// Of an operation's id, in bytes; clients count, or send UUIDs.
+const LONGEST_ID: usize = 256;
 /// The library's default reserves 128 KiB for reading on each socket.
 const BUFFER: usize = 4 * 1024;
 
@@ -159,6 +161,10 @@ impl Session {
             ClientMessage::Ping { .. } => self.send_text(protocol::PONG.to_owned()).await?,
             ClientMessage::Pong { .. } => {}
             ClientMessage::Subscribe { .. } if !self.ready => return Ok(Some(Goodbye::UNAUTHORIZED)),
+            // Each of its messages has it.
+            ClientMessage::Subscribe { id, .. } if id.len() > LONGEST_ID => {
+                return Ok(Some(Goodbye::BAD_MESSAGE));
+            }
             ClientMessage::Subscribe { id, .. } if self.operations.contains_key(&id) => {
                 return Ok(Some(Goodbye::already(&id)));
             }
