@@ -98,9 +98,10 @@ mod tests {
                 ("TRUSTED_PROXIES", "10.0.0.0/8, 10.0.0.0/33"),
                 ("QUERY_MAX_BRACKETS", "2000"),
                 ("CORS_ORIGINS", "https://shop.example, nonsense"),
+                ("ADMISSION_SECRET_PREVIOUS", "0123456789abcdef0123456789abcdef"),
             ],
         )
-        .expect_err("eight settings are wrong");
+        .expect_err("nine settings are wrong");
         for name in [
             "PORT",
             "DATABASE_URL",
@@ -110,6 +111,7 @@ mod tests {
             "TRUSTED_PROXIES",
             "QUERY_MAX_BRACKETS",
             "CORS_ORIGINS",
+            "ADMISSION_SECRET_PREVIOUS",
         ] {
             assert!(problems.iter().any(|problem| problem.starts_with(name)), "{name} in {problems:?}");
         }

@@ -107,6 +107,15 @@ impl Reader<'_> {
         }
         let [access, refresh, previous_access, previous_refresh, admission, previous_admission] =
             all.map(|(_, secret)| secret);
+        for (name, previous, current, of) in [
+            ("JWT_ACCESS_SECRET_PREVIOUS", &previous_access, &access, "JWT_ACCESS_SECRET"),
+            ("JWT_REFRESH_SECRET_PREVIOUS", &previous_refresh, &refresh, "JWT_REFRESH_SECRET"),
+            ("ADMISSION_SECRET_PREVIOUS", &previous_admission, &admission, "ADMISSION_SECRET"),
+        ] {
+            if previous.is_some() && current.is_none() {
+                self.problem(name, format_args!("is of no use without {of}"));
+            }
+        }
         let required = scope == Scope::Server && has_database_url;
         for (name, value, other) in
             [("JWT_ACCESS_SECRET", &access, &refresh), ("JWT_REFRESH_SECRET", &refresh, &access)]

@@ -56,10 +56,10 @@ pub(super) fn entries_cost(rows: usize, entry: usize) -> usize {
     rows.saturating_mul(entry).saturating_add(1).min(HIGHEST_COST)
 }
 
-/// A drop has some twenty sizes; it may have a hundred, but then a page of drops would cost more than it takes.
-const SIZES: usize = 20;
-/// A text may have twenty kilobytes, as much as so many fields.
-pub(super) const LONG_TEXT_COST: usize = 50;
+/// A drop has some dozen sizes. It may have a hundred, but were all counted so, a page of drops would pass the limit.
+const SIZES: usize = 12;
+/// A text may have twenty kilobytes. As above: a page shows fifty of them.
+pub(super) const LONG_TEXT_COST: usize = 30;
 
 /// The cost of a drop's sizes.
 pub(super) fn sizes_cost(size: usize) -> usize {

@@ -56,7 +56,7 @@ pub(super) fn turned_away(media_type: MediaType, error: &GraphqlResponse) -> Res
     respond(StatusCode::TOO_MANY_REQUESTS, media_type, error, true)
 }
 
-/// In whole seconds, when the first of the errors that say so says to try again.
+/// In whole seconds, when the last of the errors that say so says to try again.
 fn retry_after(response: &GraphqlResponse) -> Option<u64> {
     let errors = response.errors.iter().filter_map(|error| error.extensions.as_ref()?.get("retryAfterMs"));
     let millis =

@@ -3,7 +3,7 @@
 //! A page can send a form or plain text to any origin without asking, and follow a link by GET: that neither can
 //! carry a mutation is the defence against forged requests.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_graphql::{Request as GraphqlRequest, Variables, parser::types::OperationType};
 use axum::{
@@ -14,7 +14,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     Site,
@@ -134,7 +134,8 @@ async fn execute(
     if let Some(framing) = framing {
         return match site.take_place(parts) {
             Ok(place) => {
-                let started = operation::start(site, credentials, site.client(parts), admitted);
+                let alone = Arc::new(Semaphore::new(1));
+                let started = operation::start(site, credentials, site.client(parts), &alone, admitted);
                 stream::respond(framing, site, credentials, started, place)
             }
             Err(error) => answer::turned_away(media_type, &error.into_response()),

@@ -18,12 +18,15 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
 };
+use tokio_io_timeout::TimeoutWriter;
 use tower::ServiceExt as _;
 
 use super::{address::Peer, begun};
 
 /// How long a client may take for the head of a request, and stay silent between two.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+/// How long a client may take nothing of an answer: it lies in memory for as long.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 /// Connections that wait to be taken.
 const WAITING_CONNECTIONS: u32 = 4_096;
 
@@ -116,8 +119,10 @@ fn serve(stream: TcpStream, peer: Peer, http: &http1::Builder, router: &Router, 
             response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
             response
         });
-    let connection =
-        http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades();
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(READ_WITHIN));
+    let stream = TokioIo::new(Box::pin(stream));
+    let connection = http.serve_connection(stream, TowerToHyperService::new(service)).with_upgrades();
     let mut closing = open.0.subscribe();
     tokio::spawn(async move {
         let mut connection = pin!(connection);

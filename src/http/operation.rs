@@ -2,12 +2,13 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use async_graphql::{Response, ServerError, Value, parser::types::OperationType};
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream, stream::BoxStream};
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
     client::Client,
@@ -42,10 +43,12 @@ impl Stream for Started {
 
 /// Starts an operation that was admitted, or says why it was not. What it takes to execute it, connections to PostgreSQL and
 /// turns at what others wait for too, is held by a task of its own: nobody else may have to wait until this client reads.
+/// `answers` bounds how many queries and mutations are executed before the answers to earlier ones are taken.
 pub(super) fn start(
     site: &Site,
     credentials: Credentials,
     client: Client,
+    answers: &Arc<Semaphore>,
     admitted: Result<Admitted, ApiError>,
 ) -> Started {
     let admitted = match admitted {
@@ -56,8 +59,6 @@ pub(super) fn start(
         }
     };
     let site = site.clone();
-    // An error is the last word of its operation.
-    let done = stream::iter([Event::Complete]);
     if admitted.kind == OperationType::Subscription {
         let started = by_itself(async move {
             match site.fan_out.subscribe(&site.schema, admitted.request, &site.app, credentials).await {
@@ -66,18 +67,28 @@ pub(super) fn start(
             }
         })
         .map(|started| started.unwrap_or_else(|| stream::iter([broken()]).boxed()));
+        // An error is the last word of its operation.
+        let done = stream::iter([Event::Complete]);
         return Started { events: started.flatten_stream().chain(done).boxed(), ends: false };
     }
-    let executed = by_itself(async move {
+    let executed = async move {
         let response =
             graphql::execute(&site.schema, admitted, &site.app, credentials, client).await.response;
         match was_refused(&response) {
             true => Event::Error(response.errors),
             false => Event::Next(graphql::json(&response).into()),
         }
-    })
-    .map(|event| event.unwrap_or_else(broken));
-    Started { events: executed.into_stream().chain(done).boxed(), ends: true }
+    };
+    let answers = answers.clone();
+    let events = async move {
+        // Held until all is told. It is never closed.
+        let place = answers.acquire_owned().await;
+        let event = by_itself(executed).await.unwrap_or_else(broken);
+        stream::iter([event, Event::Complete]).inspect(move |_| {
+            let _ = &place;
+        })
+    };
+    Started { events: events.flatten_stream().boxed(), ends: true }
 }
 
 /// Runs in a task, which ends with whoever waits for it. `None`: it panicked.

@@ -16,7 +16,7 @@ use prometheus_client::{
 /// What came of something, as a label.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Outcome {
-    /// Such as `granted`, or the refusal's code.
+    /// Such as `reserved`, or the refusal's code.
     pub outcome: &'static str,
 }
 

@@ -116,7 +116,7 @@ async fn a_refusal_names_the_limit_that_was_passed() {
             (
                 format!(
                     "{{ drops(first: 50) {{ nodes {{ {} }} }} }}",
-                    (0..11).map(|n| format!("a{n}: description ")).collect::<String>()
+                    (0..17).map(|n| format!("a{n}: description ")).collect::<String>()
                 ),
                 "QUERY_MAX_COST",
             ),

@@ -5,7 +5,7 @@
 
 mod protocol;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::ws::{Message, WebSocket, WebSocketUpgrade},
@@ -13,7 +13,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::StreamExt as _;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 use tokio_stream::StreamMap;
 
 use super::{
@@ -25,6 +28,7 @@ use super::{
 use crate::{
     client::Client,
     graphql::{ApiError, Credentials},
+    telemetry::Metrics,
 };
 use protocol::{ClientMessage, Goodbye};
 
@@ -41,6 +45,8 @@ const SEND_WITHIN: Duration = Duration::from_secs(10);
 const CHECK_TOKEN_EVERY: Duration = Duration::from_millis(500);
 /// As for a body over HTTP.
 const LARGEST_MESSAGE: usize = 64 * 1024;
+/// Queries and mutations that are executed at once; their answers lie in memory until the client has read them.
+const ANSWERS: usize = 8;
 /// Of an operation's id, in bytes; clients count, or send UUIDs.
 const LONGEST_ID: usize = 256;
 /// The library's default reserves 128 KiB for reading on each socket.
@@ -65,14 +71,26 @@ pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Resp
         .max_message_size(LARGEST_MESSAGE)
         .max_frame_size(LARGEST_MESSAGE)
         .on_upgrade(move |socket| async move {
-            let _held = (place, site.socket_alive.clone());
-            site.app.metrics.sockets.inc();
-            let metrics = site.app.metrics.clone();
-            Session { site, socket, credentials, client, ready: false, operations: StreamMap::new() }
-                .run()
-                .await;
-            metrics.sockets.dec();
+            let _held = (place, site.socket_alive.clone(), Counted::new(site.app.metrics.clone()));
+            let (operations, answers) = (StreamMap::new(), Arc::new(Semaphore::new(ANSWERS)));
+            Session { site, socket, credentials, client, ready: false, operations, answers }.run().await;
         })
+}
+
+/// Counts an open socket.
+struct Counted(Metrics);
+
+impl Counted {
+    fn new(metrics: Metrics) -> Self {
+        metrics.sockets.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.sockets.dec();
+    }
 }
 
 /// One socket.
@@ -84,6 +102,7 @@ struct Session {
     /// Whether `connection_init` was acknowledged.
     ready: bool,
     operations: StreamMap<String, Started>,
+    answers: Arc<Semaphore>,
 }
 
 /// The client is gone, or was cut off: there is nobody to say anything to.
@@ -179,7 +198,8 @@ impl Session {
                     return Ok(Some(Goodbye::BAD_MESSAGE));
                 };
                 let admitted = self.site.gate.admit(request, &self.credentials);
-                let started = operation::start(&self.site, self.credentials, self.client, admitted);
+                let started =
+                    operation::start(&self.site, self.credentials, self.client, &self.answers, admitted);
                 self.operations.insert(id, started);
             }
             ClientMessage::Complete { id } => drop(self.operations.remove(&id)),
