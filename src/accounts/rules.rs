@@ -43,9 +43,12 @@ pub(super) fn check_signup(
         refusals.push(SignupRefusal::EmailInvalid);
     }
     // Counted before it is normalised as well: normalising a megabyte is work for nothing.
+    let is_cut = password.chars().nth(PASSWORD_CHARACTERS.end() * 4).is_some();
     let normal: String = password.chars().take(PASSWORD_CHARACTERS.end() * 4).nfkc().collect();
     let length = normal.chars().count();
-    if length < *PASSWORD_CHARACTERS.start() {
+    if is_cut {
+        refusals.push(SignupRefusal::PasswordTooLong);
+    } else if length < *PASSWORD_CHARACTERS.start() {
         refusals.push(SignupRefusal::PasswordTooShort);
     } else if length > *PASSWORD_CHARACTERS.end() {
         refusals.push(SignupRefusal::PasswordTooLong);

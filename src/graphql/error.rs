@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use async_graphql::{Error, ErrorExtensions as _, parser::types::ExecutableDocument};
+use async_graphql::{
+    Error, ErrorExtensions as _, Pos,
+    parser::{self, types::ExecutableDocument},
+};
 use uuid::Uuid;
 
 use super::nulls;
@@ -22,7 +25,12 @@ pub enum ApiError {
     /// An id of the caller's leads nowhere, and the schema has no other way to say so.
     NotFound(&'static str),
     /// The document cannot be parsed.
-    ParseFailed(String),
+    ParseFailed {
+        /// What the parser wanted.
+        why: String,
+        /// Where.
+        at: Option<Pos>,
+    },
     /// The document is refused before it is executed.
     ValidationFailed(String),
     /// The document, or the answer that it asks for, is too large.
@@ -70,7 +78,7 @@ impl ApiError {
             Self::Forbidden => ("FORBIDDEN", "This is not yours to do.".to_owned()),
             Self::BadUserInput(why) => ("BAD_USER_INPUT", why.clone()),
             Self::NotFound(what) => ("NOT_FOUND", (*what).to_owned()),
-            Self::ParseFailed(why) => ("GRAPHQL_PARSE_FAILED", why.clone()),
+            Self::ParseFailed { why, .. } => ("GRAPHQL_PARSE_FAILED", format!("Syntax error: {why}.")),
             Self::ValidationFailed(why) => ("GRAPHQL_VALIDATION_FAILED", why.clone()),
             Self::LimitPassed { why, .. } => ("GRAPHQL_VALIDATION_FAILED", why.clone()),
             Self::RateLimited { .. } => {
@@ -109,10 +117,20 @@ impl ApiError {
 
     /// As the whole answer to a request.
     pub fn into_response(self) -> async_graphql::Response {
+        let at = if let Self::ParseFailed { at, .. } = &self { *at } else { None };
         let error = self.into_graphql();
-        let mut server_error = async_graphql::ServerError::new(error.message, None);
+        let mut server_error = async_graphql::ServerError::new(error.message, at);
         server_error.extensions = error.extensions;
         async_graphql::Response::from_errors(vec![server_error])
+    }
+}
+
+impl From<parser::Error> for ApiError {
+    fn from(error: parser::Error) -> Self {
+        let text = error.to_string();
+        // The parser draws the place, and writes what it wanted below.
+        let wanted = text.lines().last().unwrap_or_default().trim_start_matches([' ', '=']);
+        Self::ParseFailed { why: wanted.to_owned(), at: error.positions().next() }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Subscriptions over plain HTTP, for clients without a WebSocket: server-sent events as graphql-sse has them
 //! (distinct connections mode), and Apollo's multipart subscriptions.
 //!
-//! Both end with the session of their token and when the server stops, without a last word: the client comes back.
+//! Both end when the server stops, without a last word: the client comes back. With the session of their token they end
+//! with the error that says so, and not with a completion: a client that signs in again goes on.
 //! Nothing is queued for a client that does not read: the next update is made when there is room for it.
 
 use std::{convert::Infallible, time::Duration};
@@ -20,7 +21,7 @@ use super::{
     address::Place,
     operation::{Event, Started},
 };
-use crate::graphql::{Credentials, json};
+use crate::graphql::{ApiError, Credentials, json};
 
 /// A proxy cuts a connection on which nothing comes, often after 30 or 60 seconds.
 const HEARTBEAT: Duration = Duration::from_secs(12);
@@ -56,6 +57,16 @@ impl Framing {
         match self {
             Self::EventStream => ":\n\n",
             Self::Multipart => "\r\n--graphql",
+        }
+    }
+
+    /// The last word to a client whose token has run out. Multipart has errors of the transport for that.
+    fn signed_out(self) -> String {
+        let errors = ApiError::Unauthenticated.into_response().errors;
+        let errors = json(&errors);
+        match self {
+            Self::EventStream => format!("event: next\ndata: {{\"errors\":{errors}}}\n\n"),
+            Self::Multipart => part(&format!("{{\"payload\":null,\"errors\":{errors}}}")) + "--\r\n",
         }
     }
 
@@ -153,7 +164,8 @@ impl Writer {
                     if let Credentials::SignedIn(caller) = &self.credentials
                         && !self.site.app.accounts.session_lives(caller)
                     {
-                        return None;
+                        self.done = true;
+                        return Some(self.framing.signed_out());
                     }
                 }
                 () = super::begun(&mut closing), if !self.started.ends => return None,

@@ -69,6 +69,9 @@ async fn documents_that_kill_a_stock_server_are_refused_on_every_transport() {
             }
         }
         assert_eq!(app.error_code(None, "{", Value::Null).await, "GRAPHQL_PARSE_FAILED");
+        let answer = app.ask(None, "{ drops {\n  }", Value::Null).await;
+        assert_eq!(answer["errors"][0]["message"], "Syntax error: expected selection.");
+        assert_eq!(answer["errors"][0]["locations"], json!([{ "line": 2, "column": 3 }]));
         assert_eq!(app.error_code(None, "{ nonsense }", Value::Null).await, "GRAPHQL_VALIDATION_FAILED");
     })
     .await;

@@ -277,6 +277,9 @@ async fn a_private_postgresql_needs_nothing_and_survives_a_kill() {
     let dir = PathBuf::from(format!("/tmp/sneaker-drop-private-{}", Uuid::now_v7().simple()));
     let data_dir = dir.to_str().unwrap();
     let settings = [("DATA_DIR", data_dir)];
+    let (output, _, err) = run(&["audit"], &settings).await;
+    assert!(output.status.code() == Some(1) && err.contains("there is no data in"), "{err}");
+    assert!(!dir.exists(), "what has nothing to look at makes nothing");
     let server = Server::start(&["--demo"], &settings).await;
     let drops = server.ask("{ drops(statuses: [LIVE, SOLD_OUT, SCHEDULED]) { nodes { status } } }").await;
     assert_eq!(drops["data"]["drops"]["nodes"].as_array().unwrap().len(), 4, "{drops}");

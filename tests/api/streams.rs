@@ -150,10 +150,14 @@ async fn streams_end_with_the_server_and_with_their_session() {
         let token = app.data(None, query, Value::Null).await["signup"]["session"]["accessToken"].take();
         let token = token.as_str().unwrap();
         let id = json!({ "id": global(drop) });
-        let mine = Reader::ask(app, "text/event-stream", Some(token), WATCH, id.clone()).await;
+        let events = Reader::ask(app, "text/event-stream", Some(token), WATCH, id.clone()).await;
+        let parts = Reader::ask(app, MULTIPART, Some(token), WATCH, id.clone()).await;
         app.data(Some(token), "mutation { logout { endedSessions } }", Value::Null).await;
-        let text = mine.rest().await;
+        let text = events.rest().await;
         assert!(!text.contains("complete"), "the client is to come back: {text}");
+        assert!(text.contains("UNAUTHENTICATED"), "it is told why: {text}");
+        let text = parts.rest().await;
+        assert!(text.contains("\"payload\":null,\"errors\":[{") && text.ends_with("--graphql--\r\n"), "{text}");
 
         let second = app.second().await;
         let reader = Reader::ask(&second, MULTIPART, None, WATCH, id).await;

@@ -112,7 +112,7 @@ impl Gate {
             return Ok(known);
         }
         text::measure(text, &self.0.limits)?;
-        let parsed = parse_query(text).map_err(|error| ApiError::ParseFailed(error.to_string()))?;
+        let parsed = parse_query(text)?;
         selection::measure(&parsed, &self.0.limits)?;
         if let Some((name, of)) = variables::find_unknown(&parsed) {
             let why = format!("The variable ${name} is a {of}, and there is no such input type.");
