@@ -26,7 +26,7 @@ const FAR_BEHIND: i64 = 5_000;
 /// Looks once, or each second until the law is broken.
 pub(super) async fn audit(config: &Config, json: bool, watch: bool) -> Result<ExitCode, Failure> {
     // Others that use a private PostgreSQL make it; here there would be nothing to look at.
-    if config.database.url.is_none() && !config.data_dir.exists() {
+    if config.database.url.is_none() && !config.data_dir.try_exists()? {
         let dir = config.data_dir.display();
         return Err(format!(
             "there is no data in {dir}: set DATA_DIR or DATABASE_URL, or start the server first"

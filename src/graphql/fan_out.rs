@@ -38,6 +38,8 @@ const MOST_DROPS: usize = 1_000;
 /// Who comes later gets an update anew: the names in it are those of so long ago, and where the drop changed while its
 /// lists were read, those are not quite of its version.
 const GOOD_FOR: Duration = Duration::from_secs(10);
+/// Updates of one drop that are kept: while the newest is told, some still ask for the one before.
+const MOST_UPDATES: usize = 3;
 /// What went wrong for one may go right for the next, but not for ten thousand one after another.
 const FAILURE_GOOD_FOR: Duration = Duration::from_millis(100);
 
@@ -61,8 +63,8 @@ struct Wording {
     words: Words,
     parsed: ExecutableDocument,
     variables: Variables,
-    /// The newest update of each drop.
-    told: Mutex<HashMap<DropId, Told>>,
+    /// The newest updates of each drop.
+    told: Mutex<HashMap<DropId, Vec<Told>>>,
     /// Whether somebody works out an update.
     is_busy: AtomicBool,
     /// Heard by those who wait for it.
@@ -187,16 +189,17 @@ impl Wording {
             // In a task of its own: whoever asked may be held up by a client that does not read, and all others wait.
             let (schema, app) = (schema.clone(), app.clone());
             let task = tokio::spawn(async move { turn.0.work_out(&schema, &app, shown).await });
-            return task.await.ok().flatten();
+            let broken = |_| Some(json(&ApiError::internal("an update broke off").into_response()).into());
+            return task.await.unwrap_or_else(broken);
         }
     }
 
     /// What was worked out before.
     fn find(&self, shown: &Shown) -> Option<Payload> {
         let told = self.told();
-        let told = told.get(&shown.state.id)?;
-        let is_it = told.version == shown.state.version && told.status == shown.status;
-        (is_it && Instant::now() < told.until).then(|| told.payload.clone())
+        let is_it = |told: &&Told| (told.version, told.status) == (shown.state.version, shown.status);
+        let told = told.get(&shown.state.id)?.iter().find(is_it)?;
+        (Instant::now() < told.until).then(|| told.payload.clone())
     }
 
     async fn work_out(&self, schema: &Schema, app: &App, shown: Shown) -> Option<Payload> {
@@ -216,9 +219,13 @@ impl Wording {
         if all.len() >= MOST_DROPS {
             all.clear();
         }
-        // Who is late with an older one does not take the newest from those who come.
-        if all.get(&id).is_none_or(|there| there.version <= version) {
-            all.insert(id, Told { version, status, payload: payload.clone(), until });
+        let kept = all.entry(id).or_default();
+        kept.retain(|told| (told.version, told.status) != (version, status));
+        kept.push(Told { version, status, payload: payload.clone(), until });
+        if kept.len() > MOST_UPDATES {
+            let oldest = kept.iter().map(|told| told.version).min();
+            let oldest = kept.iter().position(|told| Some(told.version) == oldest);
+            oldest.into_iter().for_each(|oldest| drop(kept.swap_remove(oldest)));
         }
         Some(payload)
     }
@@ -240,7 +247,7 @@ impl Wording {
         Some(error::finish(response, &self.parsed, self.words.operation_name.as_deref()))
     }
 
-    fn told(&self) -> MutexGuard<'_, HashMap<DropId, Told>> {
+    fn told(&self) -> MutexGuard<'_, HashMap<DropId, Vec<Told>>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

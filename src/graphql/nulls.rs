@@ -119,9 +119,10 @@ fn may_be_null(
                     .iter()
                     .map(|(found, field)| (innermost(&found.base), &field.selection_set.node))
                     .collect();
-                // Fragments may have fields of different types under one key; that they are nullable in the same places
-                // is what validation sees to.
-                typed.first().map(|(found, _)| *found)
+                // Fragments may have fields of different types under one key. The specification wants those to be nullable in
+                // the same places, and the library does not look: then null stands where it may for all of them.
+                let strictest = typed.iter().find(|(found, _)| !found.nullable).or(typed.first());
+                strictest.map(|(found, _)| *found)
             }
             PathSegment::Index(_) => match reached.map(|list| &list.base) {
                 Some(BaseType::List(item)) => Some(item),
