@@ -26,8 +26,9 @@ const SIZES: [&str; 2] = ["US 9", "US 10"];
 #[derive(Clone)]
 struct World {
     state: DropState,
-    /// Counts the transactions that wrote the drop's row.
+    /// The transaction that wrote the drop's row, and how many have.
     writer: u32,
+    transactions: u32,
     began: Timestamp,
     holds: HashMap<HoldId, Known>,
     next_pairs: HashMap<String, i32>,
@@ -87,6 +88,7 @@ impl World {
             holds: HashMap::new(),
             next_pairs: SIZES.map(|size| (size.to_owned(), 1)).into(),
             writer: 0,
+            transactions: 0,
             began: now,
             now,
             made: 0,
@@ -185,7 +187,7 @@ impl World {
         let next_deadline = self.next_deadline(&closed);
         self.change(&draft);
         self.state.version += 1;
-        self.writer += 1;
+        self.write_row();
         let settled = Settled { now: self.now, version: self.version(), next_deadline };
         let (done, expected) = draft.settle(settled).end(before);
         let seen =
@@ -193,6 +195,11 @@ impl World {
         assert_eq!(seen(&done.state), seen(&self.state));
         assert_eq!(done.state.sizes, self.state.sizes);
         expected
+    }
+
+    fn write_row(&mut self) {
+        self.transactions += 1;
+        self.writer = self.transactions;
     }
 
     /// As the statement does that writes.
@@ -301,8 +308,9 @@ fn run(terms: Terms, [holds, buyers]: [usize; 2], steps: Vec<Step>) -> (usize, u
     for (who, later, asked) in steps {
         world.now += TimeDelta::milliseconds(later);
         if who == Who::OthersAfterFailover {
-            let World { now, made, writer, .. } = world;
-            world = World { now, made, writer, ..before_last_change.clone() };
+            // The numbers of what the standby never got do not come again.
+            let World { now, made, transactions, .. } = world;
+            world = World { now, made, transactions, ..before_last_change.clone() };
         }
         let was = world.clone();
         let operations = world.operations(&asked);
@@ -311,7 +319,7 @@ fn run(terms: Terms, [holds, buyers]: [usize; 2], steps: Vec<Step>) -> (usize, u
         };
         if who == Who::ByHand {
             world.state.catalogue.purchase_limit = 3 - world.state.catalogue.purchase_limit;
-            world.writer += 1;
+            world.write_row();
         } else if matches!(who, Who::Others | Who::OthersAfterFailover) {
             let draft = looked(&world);
             world.write(draft, None);
