@@ -26,7 +26,7 @@ use super::{address::Peer, begun};
 /// How long a client may take for the head of a request, and stay silent between two.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long a client may take nothing of an answer: it lies in memory for as long.
-const READ_WITHIN: Duration = Duration::from_secs(30);
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// Connections that wait to be taken.
 const WAITING_CONNECTIONS: u32 = 4_096;
 
@@ -120,7 +120,7 @@ fn serve(stream: TcpStream, peer: Peer, http: &http1::Builder, router: &Router, 
             response
         });
     let mut stream = TimeoutWriter::new(stream);
-    stream.set_timeout(Some(READ_WITHIN));
+    stream.set_timeout(Some(TAKEN_WITHIN));
     let stream = TokioIo::new(Box::pin(stream));
     let connection = http.serve_connection(stream, TowerToHyperService::new(service)).with_upgrades();
     let mut closing = open.0.subscribe();

@@ -1,6 +1,6 @@
 //! `/graphql` over a WebSocket: graphql-transport-ws, as the graphql-ws project's PROTOCOL.md has it.
 //!
-//! One task per socket does everything: it reads, runs operations, writes. Nothing is queued for a client that does
+//! One task per socket reads and writes; operations run in tasks of their own. Few answers are waiting for a client that does
 //! not read; a write that takes too long ends the socket.
 
 mod protocol;
