@@ -1,11 +1,12 @@
 //! Subscriptions over plain HTTP, for clients without a WebSocket: server-sent events as graphql-sse has them
 //! (distinct connections mode), and Apollo's multipart subscriptions.
 //!
-//! Both end when the server stops, without a last word: the client comes back. With the session of their token they end
-//! with the error that says so, and not with a completion: a client that signs in again goes on.
+//! When the server stops both break off, as where a network fails: clients take that for a reason to come back, and an
+//! answer that just ends for all that there was. With the session of their token they end with the error that says so, and
+//! not with a completion: a client that signs in again goes on.
 //! Nothing is queued for a client that does not read: the next update is made when there is room for it.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::Body,
@@ -97,6 +98,11 @@ fn part(body: &str) -> String {
     format!("\r\ncontent-type: application/json\r\n\r\n{body}\r\n--graphql")
 }
 
+/// Nothing more comes, though the operation is not done.
+#[derive(Debug, thiserror::Error)]
+#[error("the server stops")]
+struct Stopping;
+
 #[derive(Serialize)]
 struct Errors<'a> {
     errors: &'a [async_graphql::ServerError],
@@ -134,7 +140,7 @@ pub(super) fn respond(
     };
     let frames = stream::unfold(writer, |mut writer| async move {
         let frame = writer.next().await?;
-        Some((Ok::<_, Infallible>(frame), writer))
+        Some((frame, writer))
     });
     let opening = stream::once(async move { Ok(framing.opening().to_owned()) });
     let headers = [
@@ -147,7 +153,7 @@ pub(super) fn respond(
 }
 
 impl Writer {
-    async fn next(&mut self) -> Option<String> {
+    async fn next(&mut self) -> Option<Result<String, Stopping>> {
         if self.done {
             return None;
         }
@@ -157,18 +163,18 @@ impl Writer {
                 event = self.started.next() => {
                     let event = event?;
                     self.done = !matches!(event, Event::Next(_));
-                    return Some(self.framing.frame(&event));
+                    return Some(Ok(self.framing.frame(&event)));
                 }
-                _ = self.heartbeat.tick() => return Some(self.framing.heartbeat()),
+                _ = self.heartbeat.tick() => return Some(Ok(self.framing.heartbeat())),
                 _ = self.check_token.tick(), if matches!(self.credentials, Credentials::SignedIn(_)) => {
                     if let Credentials::SignedIn(caller) = &self.credentials
                         && !self.site.app.accounts.session_lives(caller)
                     {
                         self.done = true;
-                        return Some(self.framing.signed_out());
+                        return Some(Ok(self.framing.signed_out()));
                     }
                 }
-                () = super::begun(&mut closing), if !self.started.ends => return None,
+                () = super::begun(&mut closing), if !self.started.ends => return Some(Err(Stopping)),
             }
         }
     }

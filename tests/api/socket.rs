@@ -54,6 +54,13 @@ async fn what_breaks_the_protocol_is_closed_with_its_code() {
 async fn queries_and_mutations_work_over_the_socket() {
     drive(async |app| {
         let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 1)]).await);
+        // As graphql-ws's users write it, or as those who think of HTTP.
+        for name in ["authorization", "Authorization"] {
+            let payload = json!({ "headers": { name: format!("Bearer {}", buyer.token) } });
+            let mut socket = Socket::ready(app.address, payload).await;
+            socket.subscribe("who", "{ viewer { email } }", Value::Null).await;
+            assert!(socket.next().await["viewer"]["email"].is_string(), "{name}");
+        }
         let payload = json!({ "authorization": format!("Bearer {}", buyer.token) });
         let mut socket = Socket::ready(app.address, payload).await;
         let reserve = "mutation($id: ID!) { reserve(input: { dropId: $id }) { reservation { user { id } } userErrors { code } } }";

@@ -9,22 +9,37 @@ export const PASSWORD = "drop-day-2026";
 
 /** Starts a server; it stops after the tests of the file. Returns its address. */
 export async function startServer() {
+  return (await startOne()).base;
+}
+
+/** A server that can be stopped before, and one in its place, at the same address and with the same data. */
+export async function startOne() {
   const dir = await mkdtemp("/tmp/sneaker-drop-clients-");
-  const env = { PATH: process.env.PATH, DATA_DIR: `${dir}/data`, PORT: "0", LOG_FORMAT: "json" };
-  const server = spawn(program, ["serve", "--demo"], { cwd: dir, env, stdio: ["ignore", "ignore", "pipe"] });
-  const ended = new Promise((resolve) => server.once("exit", resolve));
+  const running = { base: undefined, stop: undefined };
+  const start = async (port) => Object.assign(running, await launch(dir, port));
   after(async () => {
-    server.kill("SIGTERM");
-    await ended;
+    await running.stop();
     await rm(dir, { recursive: true, force: true });
   });
+  await start("0");
+  return { base: running.base, stop: () => running.stop(), startAgain: () => start(new URL(running.base).port) };
+}
+
+async function launch(dir, port) {
+  const env = { PATH: process.env.PATH, DATA_DIR: `${dir}/data`, PORT: port, LOG_FORMAT: "json" };
+  const server = spawn(program, ["serve", "--demo"], { cwd: dir, env, stdio: ["ignore", "ignore", "pipe"] });
+  const ended = new Promise((resolve) => server.once("exit", resolve));
+  const stop = async () => {
+    server.kill("SIGTERM");
+    await ended;
+  };
   const said = [];
   for await (const line of createInterface({ input: server.stderr })) {
     said.push(line);
     const address = /listening on (http:\/\/[^/]+)\/graphql/.exec(line)?.[1];
     if (address) {
       server.stderr.resume();
-      return address;
+      return { base: address, stop };
     }
   }
   throw new Error(`the server ended: ${said.join("\n")}`);

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { ApolloClient, HttpLink, InMemoryCache, gql } from "@apollo/client";
 import { createClient as createSse } from "graphql-sse";
 import { createClient as createWs } from "graphql-ws";
 import WebSocket from "ws";
-import { WATCH, liveDrop, reserveAndCancel, signIn, startServer } from "./server.mjs";
+import { WATCH, liveDrop, reserveAndCancel, signIn, startOne, startServer } from "./server.mjs";
 
 const base = await startServer();
 const token = await signIn(base, "june");
@@ -46,6 +47,44 @@ for (const [name, client] of [
     await again.dispose();
   });
 }
+
+for (const [name, connect] of [
+  ["graphql-ws", (base) => createWs({ url: `${base.replace("http", "ws")}/graphql`, webSocketImpl: WebSocket })],
+  ["graphql-sse", (base) => createSse({ url: `${base}/graphql` })],
+]) {
+  test(`${name} goes on watching when a server stops and another takes its place`, async () => {
+    const server = await startOne();
+    const { id, stockVersion } = await liveDrop(server.base);
+    const client = connect(server.base);
+    const results = client.iterate({ query: WATCH, variables: { dropId: id } });
+    assert.equal((await results.next()).value.data.stockUpdated.version, stockVersion);
+    await server.stop();
+    await server.startAgain();
+    const { done, value } = await results.next();
+    assert.ok(!done, "it took the end of the server for the end of the drop");
+    assert.equal(value.data.stockUpdated.version, stockVersion);
+    await client.dispose();
+  });
+}
+
+test("Apollo's HttpLink fails when a server stops, and does not take that for the end", async () => {
+  const server = await startOne();
+  const { id } = await liveDrop(server.base);
+  const link = new HttpLink({ uri: `${server.base}/graphql` });
+  const client = new ApolloClient({ cache: new InMemoryCache(), link });
+  const told = [];
+  const ended = new Promise((resolve) => {
+    const first = ({ data, error }) => {
+      told.push(error ? "error" : data.stockUpdated.drop.id);
+      if (told.length === 1) server.stop();
+    };
+    const watched = client.subscribe({ query: gql(WATCH), variables: { dropId: id } });
+    watched.subscribe({ next: first, complete: resolve });
+  });
+  await ended;
+  assert.deepEqual(told, [id, "error"]);
+  client.stop();
+});
 
 test("graphql-ws asks for fresh parameters when the server forbids", async () => {
   let asked = 0;
