@@ -51,3 +51,34 @@ test("GraphiQL explores the API in a browser that may reach nothing else", async
   assert.deepEqual(foreign, []);
   assert.deepEqual(problems, []);
 });
+
+test("GraphiQL says that a token is not good, and forgets drops that are not there", async () => {
+  const page = await browser.newPage({ viewport: { width: 1400, height: 850 }, colorScheme: "dark" });
+  const results = page.locator(".result-window");
+  const watch = async () => {
+    await page.locator(".graphiql-tab-button", { hasText: "Watch" }).click();
+    await page.locator(".graphiql-execute-button:not([aria-haspopup])").click();
+  };
+  await page.goto(`${base}/graphiql`);
+  await page.fill("#token", "run-out");
+  await page.locator("h1").click();
+  await page.locator("#who", { hasText: "token not good" }).waitFor();
+  await watch();
+  await results.getByText("The socket was closed with 4403: the access token is not good").waitFor();
+
+  await page.locator("#sign-out").click();
+  const { id } = await liveDrop(base);
+  // Tabs are kept a moment after they were changed.
+  await page.waitForFunction((id) => localStorage.getItem("graphiql:tabState")?.includes(id), id);
+  await page.addInitScript(([id, gone]) => {
+    for (const [key, value] of Object.entries(localStorage)) localStorage.setItem(key, value.replaceAll(id, gone));
+  }, [id, `drop_${"A".repeat(22)}`]);
+  await page.reload();
+  await watch();
+  await results.getByText("stockUpdated", { exact: false }).first().waitFor();
+
+  const [page_, header] = await page.evaluate(() => [document.body, document.querySelector("h1")].map(
+    (element) => getComputedStyle(element)[element === document.body ? "backgroundColor" : "color"]));
+  const light = (colour) => colour.match(/\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3;
+  assert.ok(light(page_) < 80 && light(header) > 180, `${header} on ${page_}`);
+});

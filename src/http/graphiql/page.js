@@ -39,8 +39,9 @@ function setToken(token) {
   showWho();
 }
 
-// An answer that hands out a session signs this page in.
+// An answer that hands out a session signs this page in, and one that wants a good token says that there is none.
 function notice(answer) {
+  if (answer?.errors?.some((error) => error.extensions?.code === "UNAUTHENTICATED")) showWho();
   for (const payload of Object.values(answer?.data ?? {})) {
     const token = payload?.session?.accessToken;
     if (token) setToken(token);
@@ -65,8 +66,24 @@ function fetcher(given, options) {
   socket ??= graphqlWs.createClient({
     url: new URL(endpoint, location.href).href.replace(/^http/, "ws"),
     connectionParams: bearer,
+    // The same token again would be no better.
+    shouldRetry: (problem) => problem instanceof CloseEvent && problem.code !== FORBIDDEN,
   });
-  return socket.iterate(params);
+  return follow(socket.iterate(params));
+}
+
+const FORBIDDEN = 4403;
+
+// Of what is thrown GraphiQL shows a message, which an event has not, and a stack.
+async function* follow(events) {
+  try {
+    yield* events;
+  } catch (problem) {
+    if (!(problem instanceof CloseEvent)) throw problem;
+    showWho();
+    const why = problem.code === FORBIDDEN ? "the access token is not good, or not any more: sign in" : problem.reason;
+    yield { errors: [{ message: `The socket was closed with ${problem.code}: ${why}.` }] };
+  }
 }
 
 const tab = (query, variables) => ({ query, variables: variables && JSON.stringify(variables, null, 2) });
@@ -75,7 +92,8 @@ function tabs(drop) {
   const dropId = drop?.id ?? "drop_..";
   const size = drop?.sizes.find((one) => one.availableStock > 0)?.size ?? "US 9";
   return [
-    tab(`# 1. What is on sale. Press the button, or Ctrl-Enter.
+    tab(`# 1. What is on sale.
+# Press the button, or Ctrl-Enter.
 query Drops {
   drops {
     nodes {
@@ -93,7 +111,9 @@ query Drops {
   }
 }
 `),
-    tab(`# 2. Sign up. The token goes into the field at the top by itself. With demo data you can sign in instead.
+    tab(`# 2. Sign up. The token goes into the field
+# at the top by itself. With demo data you can
+# sign in instead.
 mutation SignUp($input: SignupInput!) {
   signup(input: $input) {
     session { accessToken accessTokenExpiresAt refreshToken viewer { user { username } role } }
@@ -110,8 +130,8 @@ mutation SignIn {
 `, { input: { username: `visitor-${Math.random().toString(36).slice(2, 8)}`,
               email: `${Math.random().toString(36).slice(2)}@visitors.example`,
               password: "a pair of my own" } }),
-    tab(`# 3. Watch the stock. Go on in a second window of the browser:
-# this stops when you leave the tab.
+    tab(`# 3. Watch the stock. Go on in a second window
+# of the browser: this stops when you leave the tab.
 subscription Watch($dropId: ID!) {
   stockUpdated(dropId: $dropId) {
     version
@@ -124,7 +144,8 @@ subscription Watch($dropId: ID!) {
   }
 }
 `, { dropId }),
-    tab(`# 4. Hold a pair for a minute. The same key again gives the same reservation.
+    tab(`# 4. Hold a pair for a minute. The same key again
+# gives the same reservation.
 mutation Reserve($input: ReserveInput!) {
   reserve(input: $input) {
     reservation { id size pairNumber status expiresAt price { amount currency } }
@@ -134,7 +155,8 @@ mutation Reserve($input: ReserveInput!) {
   }
 }
 `, { input: { dropId, size, idempotencyKey: crypto.randomUUID?.() ?? String(Date.now()) } }),
-    tab(`# 5. Buy what you hold: put the reservation's id into the variables.
+    tab(`# 5. Buy what you hold: put the reservation's id
+# into the variables.
 mutation Purchase($input: PurchaseInput!) {
   purchase(input: $input) {
     purchase { id size pairNumber price { amount currency } purchasedAt }
@@ -151,13 +173,29 @@ query Mine {
   ];
 }
 
+// What was open the last time may name drops of a database that is not there any more.
+async function renew(drop) {
+  const kept = ["graphiql:tabState", "graphiql:variables"].filter((key) => localStorage.getItem(key));
+  const ids = new Set(kept.flatMap((key) => localStorage.getItem(key).match(/drop_[\w-]{22}/g) ?? []).slice(0, 50));
+  if (!drop || ids.size === 0) return;
+  const query = "query Known($ids: [ID!]!) { nodes(ids: $ids) { id } }";
+  const known = await post({ query, variables: { ids: [...ids] } });
+  known.data?.nodes.forEach((node) => node && ids.delete(node.id));
+  for (const key of kept) {
+    const renewed = localStorage.getItem(key).replace(/drop_[\w-]{22}/g, (id) => (ids.has(id) ? drop.id : id));
+    localStorage.setItem(key, renewed);
+  }
+}
+
 async function start() {
   const query = "{ drops(first: 1, statuses: [LIVE]) { nodes { id sizes { size availableStock } } } }";
   const answer = await post({ query }).catch(() => null);
+  const live = answer?.data?.drops?.nodes[0];
+  await renew(live).catch(() => {});
   ReactDOM.createRoot(document.getElementById("graphiql")).render(
     React.createElement(GraphiQL, {
       fetcher,
-      defaultTabs: tabs(answer?.data?.drops?.nodes[0]),
+      defaultTabs: tabs(live),
       defaultEditorToolsVisibility: "variables",
       shouldPersistHeaders: false,
     }),
