@@ -12,8 +12,11 @@ import WebSocket from "ws";
 import { compile, generate, readExample } from "./example.mjs";
 import { CANCEL, PASSWORD, RESERVE, ask, liveDrop, signIn, startServer } from "./server.mjs";
 
+// Apollo's link looks for a browser's when a socket tells an error; Node.js has one since 22.
+globalThis.WebSocket ??= WebSocket;
 await compile();
 const { Refused, Shop } = await import("./example/built/buy.js");
+const { SignedIn } = await import("./example/built/signed-in.apollo.js");
 const { keepNewest } = await import("./example/built/keep-newest.js");
 const { keepNewestLink } = await import("./example/built/keep-newest.apollo.js");
 const { keepNewestExchange } = await import("./example/built/keep-newest.urql.js");
@@ -61,6 +64,63 @@ test("the example signs in, watches and buys, once, although first answers are l
   assert.equal(asked, 4);
   stop();
   shop.client.stop();
+});
+
+test("the example says that there is no such drop", async () => {
+  const shop = new Shop(uri, { webSocketImpl: WebSocket });
+  const told = new Promise((fail) => shop.watch("drop_none", () => {}, fail));
+  assert.equal((await told).errors[0].extensions.code, "NOT_FOUND");
+  shop.client.stop();
+});
+
+/** Trades refresh tokens and counts how often. */
+function trader() {
+  const trader = { trades: 0 };
+  trader.refresh = async (refreshToken) => {
+    trader.trades++;
+    const query = `mutation($input: RefreshInput!) { refresh(input: $input) { session { accessToken refreshToken } } }`;
+    return (await ask(base, query, { input: { refreshToken } })).refresh.session ?? undefined;
+  };
+  return trader;
+}
+
+/** Tokens of a session of which the access token has run out. */
+async function runOut() {
+  const query = `mutation($input: LoginInput!) { login(input: $input) { session { refreshToken } } }`;
+  const input = { email: "june@sneaker-drop.example", password: PASSWORD };
+  return { ...(await ask(base, query, { input })).login.session, accessToken: "run-out" };
+}
+
+const VIEWER = gql`query Viewer { viewer { user { id username } } }`;
+
+test("the example renews a token that has run out, once for all who find that out", async () => {
+  const trades = trader();
+  const signedIn = new SignedIn(trades.refresh);
+  const client = new ApolloClient({ cache: new InMemoryCache(), link: signedIn.link().concat(new HttpLink({ uri })) });
+  const asked = { query: VIEWER, fetchPolicy: "no-cache", context: { queryDeduplication: false } };
+  const viewer = async () => (await client.query(asked)).data.viewer?.user.username;
+  signedIn.tokens = await runOut();
+  assert.deepEqual(await Promise.all([viewer(), viewer(), viewer()]), ["june", "june", "june"]);
+  assert.equal(trades.trades, 1);
+  assert.equal(await viewer(), "june");
+  assert.equal(trades.trades, 1);
+
+  signedIn.tokens = { accessToken: "run-out", refreshToken: "not good either" };
+  await assert.rejects(viewer(), (error) => error.errors[0].extensions.code === "UNAUTHENTICATED");
+  assert.equal(trades.trades, 2);
+  client.stop();
+});
+
+test("the example's socket comes back with a token that is good", async () => {
+  const trades = trader();
+  const signedIn = new SignedIn(trades.refresh);
+  signedIn.tokens = await runOut();
+  const url = uri.replace("http", "ws");
+  const ws = createClient({ url, webSocketImpl: WebSocket, retryWait: async () => {}, ...signedIn.socket() });
+  const results = ws.iterate({ query: "{ viewer { user { username } } }" });
+  assert.equal((await results.next()).value.data.viewer.user.username, "june");
+  assert.equal(trades.trades, 1);
+  await ws.dispose();
 });
 
 test("README shows the code that is tested here", async () => {

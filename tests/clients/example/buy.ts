@@ -1,14 +1,13 @@
-// Signs in, watches a drop and buys a pair of it: Apollo Client, with documents typed by graphql-codegen. A page that
-// stays open longer than an access token is good also needs `refresh`.
+// Signs in and stays so, watches a drop and buys a pair of it: Apollo Client, with documents typed by graphql-codegen.
 import { ApolloClient, CombinedGraphQLErrors, HttpLink, InMemoryCache } from "@apollo/client";
 import type { OperationVariables, TypedDocumentNode } from "@apollo/client";
-import { SetContextLink } from "@apollo/client/link/context";
 import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
 import { OperationTypeNode } from "graphql";
 import { createClient } from "graphql-ws";
 import { graphql } from "./gql/index.js";
 import type { StockFragment } from "./gql/graphql.js";
 import { keepNewestLink } from "./keep-newest.apollo.js";
+import { SignedIn } from "./signed-in.apollo.js";
 
 // Everything that shows a drop selects this, so that each answer and each event brings the whole page up to date.
 graphql(`
@@ -26,8 +25,17 @@ graphql(`
 const SignIn = graphql(`
   mutation SignIn($input: LoginInput!) {
     login(input: $input) {
-      session { accessToken viewer { id user { id username } } }
+      session { accessToken refreshToken viewer { id user { id username } } }
       userErrors { code message }
+    }
+  }
+`);
+
+const Refresh = graphql(`
+  mutation Refresh($input: RefreshInput!) {
+    refresh(input: $input) {
+      session { accessToken refreshToken }
+      userErrors { code }
     }
   }
 `);
@@ -86,12 +94,13 @@ async function settled<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
 
 export class Shop {
   readonly client: ApolloClient;
-  #accessToken = "";
+  // Lives as long as the page. Whoever keeps the refresh token for longer makes it a prize for injected scripts.
+  readonly signedIn = new SignedIn(async (refreshToken) => {
+    const { refresh } = await this.#do(Refresh, { input: { refreshToken } });
+    return refresh.session ?? undefined;
+  });
 
   constructor(uri: string, options: { fetch?: typeof fetch; webSocketImpl?: unknown } = {}) {
-    const auth = new SetContextLink(({ headers }) => ({
-      headers: this.#accessToken ? { ...headers, authorization: `Bearer ${this.#accessToken}` } : headers,
-    }));
     // The stock is public: the socket needs no token.
     const ws = createClient({ url: uri.replace("http", "ws"), webSocketImpl: options.webSocketImpl });
     this.client = new ApolloClient({
@@ -99,7 +108,7 @@ export class Shop {
       link: keepNewestLink().split(
         ({ operationType }) => operationType === OperationTypeNode.SUBSCRIPTION,
         new GraphQLWsLink(ws),
-        auth.concat(new HttpLink({ uri, fetch: options.fetch ?? fetch })),
+        this.signedIn.link().concat(new HttpLink({ uri, fetch: options.fetch ?? fetch })),
       ),
     });
   }
@@ -107,16 +116,18 @@ export class Shop {
   async signIn(email: string, password: string) {
     const { login } = await this.#do(SignIn, { input: { email, password } });
     check(login.userErrors);
-    this.#accessToken = login.session?.accessToken ?? "";
+    this.signedIn.tokens = login.session ?? undefined;
   }
 
   /** Shows the stock now and after each change, until what it returns is called. */
-  watch(dropId: string, show: (drop: StockFragment) => void) {
+  watch(dropId: string, show: (drop: StockFragment) => void, fail: (error: unknown) => void = console.error) {
     const page = this.client.watchQuery({ query: Page, variables: { dropId } }).subscribe(({ data, dataState }) => {
       if (dataState === "complete" && data.drop) show(data.drop);
     });
-    // Events change the cache, and the cache tells the page.
-    const events = this.client.subscribe({ query: Watch, variables: { dropId } }).subscribe();
+    // Events change the cache, and the cache tells the page. Of a drop that is not there the socket says so.
+    const events = this.client.subscribe({ query: Watch, variables: { dropId } }).subscribe(({ error }) => {
+      if (error) fail(error);
+    });
     return () => [page, events].forEach((each) => each.unsubscribe());
   }
 
