@@ -186,6 +186,7 @@ pub(super) fn finish(
     mut response: async_graphql::Response,
     document: &ExecutableDocument,
     operation_name: Option<&str>,
+    most_cost: usize,
 ) -> async_graphql::Response {
     if response.is_err() {
         nulls::put(&mut response, document, operation_name);
@@ -199,6 +200,10 @@ pub(super) fn finish(
         // The one limit that the library keeps, and it does not say so otherwise.
         if error.message == "Query is too complex." {
             extensions.set("limit", "QUERY_MAX_COST");
+            error.message = format!(
+                "The answer may have more than {most_cost} fields, every list at its fullest: ask for shorter lists, or \
+                 for less of what is in them."
+            );
         }
     }
     response

@@ -244,7 +244,8 @@ impl Wording {
         request.set_parsed_query(self.parsed.clone());
         let mut results = rounds::follow(loads, schema.whole.execute_stream(request).boxed()).boxed();
         let response = results.next().await?;
-        Some(error::finish(response, &self.parsed, self.words.operation_name.as_deref()))
+        let operation_name = self.words.operation_name.as_deref();
+        Some(error::finish(response, &self.parsed, operation_name, schema.most_cost))
     }
 
     fn told(&self) -> MutexGuard<'_, HashMap<DropId, Vec<Told>>> {

@@ -56,6 +56,8 @@ pub struct Schema {
     /// Leaves out the rules that a document was found to keep: a client sends the same few again and again, and to validate
     /// one is a fifth of what a request costs.
     known: Executable,
+    /// Of an answer.
+    most_cost: usize,
 }
 
 /// Nobody waits longer for an answer, whatever hangs below. PostgreSQL itself ends a statement after three seconds.
@@ -69,7 +71,7 @@ pub fn schema(introspection: bool, limits: &Limits) -> Schema {
         let builder = builder().limit_complexity(limits.cost).validation_mode(mode);
         if introspection { builder } else { builder.disable_introspection().disable_suggestions() }.finish()
     });
-    Schema { whole, known }
+    Schema { whole, known, most_cost: limits.cost }
 }
 
 fn builder() -> SchemaBuilder<query::Query, mutation::Mutation, subscription::Subscription> {
@@ -122,7 +124,9 @@ pub async fn execute(
     let execution = rounds::finish(loads, executable.execute(request.data(context)).boxed());
     let patience = if kind == OperationType::Query { READ_WITHIN } else { WRITE_WITHIN };
     let response = match tokio::time::timeout(patience, execution).await {
-        Ok(response) => error::finish(response, &document.parsed, operation_name.as_deref()),
+        Ok(response) => {
+            error::finish(response, &document.parsed, operation_name.as_deref(), schema.most_cost)
+        }
         // A stock transaction goes on in its own task; a statement that only reads is safe to leave.
         Err(_) => ApiError::Unavailable.into_response(),
     };

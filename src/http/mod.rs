@@ -132,7 +132,7 @@ pub async fn serve(
     let (socket_alive, mut sockets_gone) = mpsc::channel(1);
     let site = Site(Arc::new(Inner {
         socket_alive,
-        gate: Gate::new(&settings.limits),
+        gate: Gate::new(&settings.limits, settings.introspection),
         schema: schema(settings.introspection, &settings.limits),
         fan_out: FanOut::default(),
         limits: settings.limits,

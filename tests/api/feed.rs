@@ -175,7 +175,7 @@ async fn a_channel_goes_with_its_last_subscriber() {
 async fn nobody_waits_for_a_subscriber_who_is_held_up() {
     drive(async |app| {
         let (drop, limits) = (app.drop(&[("ONE", 9)]).await, Limits::default());
-        let (schema, gate, fan_out) = (schema(true, &limits), Gate::new(&limits), FanOut::default());
+        let (schema, gate, fan_out) = (schema(true, &limits), Gate::new(&limits, true), FanOut::default());
         let query = format!(
             "subscription {{ stockUpdated(dropId: \"{}\") {{ drop {{ activeReservations {{ totalCount }} }} }} }}",
             global(drop)

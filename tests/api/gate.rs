@@ -131,6 +131,8 @@ async fn a_refusal_names_the_limit_that_was_passed() {
                 json!({ "code": "GRAPHQL_VALIDATION_FAILED", "limit": limit }),
                 "{query:.60}"
             );
+            let message = answer["errors"][0]["message"].as_str().unwrap();
+            assert!(message.contains(|c: char| c.is_ascii_digit()), "how much is allowed: {message}");
         }
         let enough = format!("{{ {} }}", (0..50).map(|n| format!("a{n}: __typename ")).collect::<String>());
         assert_eq!(app.data(None, &enough, Value::Null).await["a49"], "Query");

@@ -259,8 +259,12 @@ async fn a_server_is_told_to_end_and_ends() {
         ];
         let server = Server::start(&[], &settings).await;
         assert!(server.ask("{ serverTime }").await["data"]["serverTime"].is_string());
-        let answer = server.ask("{ __schema { types { name } } }").await;
-        assert!(answer["data"]["__schema"].is_null(), "{answer}");
+        for question in ["{ __schema { types { name } } }", "{ ... { t: __type(name: \"Drop\") { name } } }"]
+        {
+            let answer = server.ask(question).await;
+            assert_eq!(answer["errors"][0]["message"], "This server answers no introspection.", "{answer}");
+            assert!(answer.get("data").is_none(), "{answer}");
+        }
         let guess = server.ask("{ serverTim }").await.to_string();
         assert!(!guess.contains("serverTime"), "suggestions are introspection too: {guess}");
         let client = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -43,6 +43,8 @@ pub struct Admitted {
 /// What to do without a good token: how to get one, or be rid of it.
 const OPEN_TO_BAD_TOKENS: [&str; 5] = ["signup", "login", "refresh", "logout", "__typename"];
 
+const INTROSPECTION: [&str; 2] = ["__schema", "__type"];
+
 /// Mutations in one request.
 const MOST_MUTATIONS: usize = 10;
 /// Each of these hashes a password.
@@ -54,14 +56,15 @@ pub struct Gate(Arc<Inner>);
 
 struct Inner {
     limits: Limits,
+    introspection: bool,
     documents: Documents,
 }
 
 impl Gate {
-    /// One that lets nothing past that is larger than `limits`.
-    pub fn new(limits: &Limits) -> Self {
+    /// One that lets nothing past that is larger than `limits`, and questions about the schema only with `introspection`.
+    pub fn new(limits: &Limits, introspection: bool) -> Self {
         variables::prepare();
-        Self(Arc::new(Inner { limits: *limits, documents: Documents::new() }))
+        Self(Arc::new(Inner { limits: *limits, introspection, documents: Documents::new() }))
     }
 
     /// Parses and measures the request.
@@ -76,6 +79,10 @@ impl Gate {
         let operation = chosen(parsed, request.operation_name.as_deref())?;
         let kind = operation.ty;
         let roots = selection::root_fields(parsed, operation);
+        // The library would answer with null, and no reason.
+        if !self.0.introspection && roots.iter().any(|field| INTROSPECTION.contains(field)) {
+            return Err(ApiError::ValidationFailed("This server answers no introspection.".to_owned()));
+        }
         if kind == OperationType::Mutation {
             check_mutation(&roots)?;
         }

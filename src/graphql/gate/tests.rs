@@ -38,7 +38,7 @@ impl Extension for OnlyValidate {
 async fn the_highest_limits_are_survived() {
     let limits = Limits::highest();
     let schema = graphql::schema(true, &limits);
-    let gate = Gate::new(&limits);
+    let gate = Gate::new(&limits, true);
     let [open, close] = ["[", "]"].map(|bracket| bracket.repeat(limits.brackets - 2));
     let nested = |open: &str, inner: &str, close: &str, times: usize| {
         format!("{}{inner}{}", open.repeat(times), close.repeat(times))
@@ -59,7 +59,7 @@ async fn the_highest_limits_are_survived() {
 
 #[test]
 fn a_subscription_stands_by_itself_and_keeps_what_it_declares() {
-    let gate = Gate::new(&Limits::default());
+    let gate = Gate::new(&Limits::default(), true);
     let admit = |document: &str| {
         let variables = Variables::from_json(serde_json::json!({ "id": "x", "more": [1, 2, 3] }));
         gate.admit(Request::new(document).variables(variables), &Credentials::Anonymous)
@@ -76,7 +76,7 @@ fn a_subscription_stands_by_itself_and_keeps_what_it_declares() {
 
 #[test]
 fn a_document_is_known_once_it_was_valid() {
-    let gate = Gate::new(&Limits::default());
+    let gate = Gate::new(&Limits::default(), true);
     for (document, is_known) in [
         ("query($a: Int) { drops(first: $a) { nodes { id } } }", true),
         ("query A { serverTime } query B { serverTime }", false),
@@ -147,7 +147,7 @@ const ELSE: [&str; 34] = [
 /// What is nearly a document of ours is refused, or is one. The library must not panic about it.
 #[test]
 fn what_is_nearly_a_document_is_answered() {
-    let (gate, schema) = (Gate::new(&Limits::default()), only_validating());
+    let (gate, schema) = (Gate::new(&Limits::default(), true), only_validating());
     let changes = vec((any::<prop::sample::Index>(), select(ELSE.to_vec())), 1..3);
     let value = select(vec!["null", "1", "\"x\"", "true", "[[1]]", "{\"dropId\":\"x\"}"]);
     let (admitted, valid) = (Cell::new(0), Cell::new(0));

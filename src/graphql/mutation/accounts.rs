@@ -15,7 +15,8 @@ use crate::{
 /// A new account.
 #[derive(InputObject)]
 pub(super) struct SignupInput {
-    /// 3 to 30 letters A to Z, digits, dots, dashes and underscores. Public. Unique, look-alikes included.
+    /// 3 to 30 letters A to Z, digits, dots, dashes and underscores, beginning with a letter or digit. Public. Unique,
+    /// look-alikes included.
     username: String,
     /// For signing in. Not public.
     email: String,
@@ -28,7 +29,7 @@ pub(super) struct SignupInput {
 pub(super) enum SignupErrorCode {
     /// Somebody has this username, or one that looks like it.
     UsernameTaken,
-    /// Not 3 to 30 letters A to Z, digits, dots, dashes and underscores.
+    /// Not 3 to 30 letters A to Z, digits, dots, dashes and underscores, beginning with a letter or digit.
     UsernameInvalid,
     /// An account with this address exists: sign in.
     EmailTaken,

@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct DropSizeInput {
     /// As printed on the box, 1 to 32 characters: `US 9`, `EU 42.5`. Once per drop.
     size: String,
-    /// Pairs of this size, above zero.
+    /// Pairs of this size, 1 to 100,000; all sizes of a drop together have no more than that.
     stock: i32,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct CreateDropInput {
     name: String,
     /// A text about it, at most 5,000 characters.
     description: Option<String>,
-    /// A picture, `http` or `https`.
+    /// A picture, `http` or `https`, at most 2,048 characters.
     image_url: Option<String>,
     /// What one pair costs.
     price: MoneyInput,
@@ -34,18 +34,18 @@ pub(super) struct CreateDropInput {
     starts_at: Option<DateTime>,
     /// No end, when left out.
     ends_at: Option<DateTime>,
-    /// How long a reservation holds a pair, in seconds, up to a day. Null means 60.
+    /// How long a reservation holds a pair, in seconds, 1 to 86,400. Null means 60.
     #[graphql(default_with = "Some(60)")]
     hold_seconds: Option<i32>,
-    /// Pairs one buyer may have, live reservations and purchases together. Null means 1.
+    /// Pairs one buyer may have, live reservations and purchases together, 1 to 10,000. Null means 1.
     #[graphql(default_with = "Some(1)")]
     purchase_limit: Option<i32>,
     /// Whether `reserve` wants an `admissionToken`. Null means that it does not.
     #[graphql(default_with = "Some(false)")]
     admission_required: Option<bool>,
-    /// Either `sizes`, or `stock` for a drop that comes in one size only.
+    /// Up to 100 sizes; or `stock` for a drop that comes in one size only.
     sizes: Option<Vec<DropSizeInput>>,
-    /// Pairs of a drop that comes in one size only.
+    /// Pairs of a drop that comes in one size only, 1 to 100,000.
     stock: Option<i32>,
 }
 
