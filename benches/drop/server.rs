@@ -86,6 +86,7 @@ impl Server {
                 ("LOG_FORMAT", "json"),
                 ("JWT_ACCESS_SECRET", ACCESS),
                 ("JWT_REFRESH_SECRET", REFRESH),
+                ("CONNECTIONS_PER_ADDRESS", "1000000"),
                 ("STREAMS_PER_ADDRESS", "1000000"),
             ])
             .envs(settings.iter().copied())

@@ -1,4 +1,4 @@
-//! Where a client is, and how many connections that stay open it may hold.
+//! Where a client is, and how many connections it may hold.
 
 use std::{
     collections::HashMap,
@@ -18,8 +18,6 @@ pub(super) struct Peer(pub(super) IpAddr);
 /// The client of a request. Reads the header from its end, where the nearest proxy has written, for as long as what it
 /// says was written by a proxy that is trusted. Anybody may write there what they like before.
 pub(super) fn client_of(peer: Peer, headers: &HeaderMap, said_in: ProxyHeader, trusted: &[IpNet]) -> Client {
-    let is_trusted =
-        |address: IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));
     let (name, read): (_, fn(&str) -> Option<IpAddr>) = match said_in {
         ProxyHeader::XForwardedFor => ("x-forwarded-for", |hop| hop.trim().parse().ok()),
         ProxyHeader::Forwarded => ("forwarded", forwarded_for),
@@ -29,13 +27,18 @@ pub(super) fn client_of(peer: Peer, headers: &HeaderMap, said_in: ProxyHeader, t
     let hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
     let mut client = peer.0;
     for hop in hops {
-        if !is_trusted(client) {
+        if !is_trusted(client, trusted) {
             break;
         }
         let Some(before) = read(hop) else { break };
         client = before;
     }
     Client::at(client)
+}
+
+/// Whether a proxy in front of the server is there.
+pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|network| network.contains(&address.to_canonical()))
 }
 
 /// `for` of an element such as `for="[2001:db8::1]:4711";proto=https` (RFC 7239, section 6).
@@ -54,7 +57,7 @@ pub(super) struct Places {
     taken: Arc<Mutex<HashMap<Client, usize>>>,
 }
 
-/// One connection that stays open; given back when dropped.
+/// One connection; given back when dropped.
 pub(super) struct Place {
     client: Client,
     taken: Arc<Mutex<HashMap<Client, usize>>>,
@@ -65,7 +68,7 @@ impl Places {
         Self { most, taken: Arc::default() }
     }
 
-    /// A place for one more of this client's; `None`: it has all that it may have.
+    /// A place for one more connection of this client's; `None`: it has all that it may have.
     pub(super) fn take(&self, client: Client) -> Option<Place> {
         let mut taken = lock(&self.taken);
         if taken.get(&client).is_some_and(|count| *count >= self.most) {

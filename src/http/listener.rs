@@ -13,6 +13,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use ipnet::IpNet;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -21,7 +22,11 @@ use tokio::{
 use tokio_io_timeout::TimeoutWriter;
 use tower::ServiceExt as _;
 
-use super::{address::Peer, begun};
+use super::{
+    address::{Peer, Places, is_trusted},
+    begun,
+};
+use crate::{client::Client, telemetry::Metrics};
 
 /// How long a client may take for the head of a request, and stay silent between two.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
@@ -68,14 +73,20 @@ impl Open {
     }
 }
 
+/// What a connection comes to.
+pub(super) struct Door {
+    pub(super) router: Router,
+    /// Connections of one address.
+    pub(super) places: Places,
+    /// They bring the connections of many.
+    pub(super) trusted_proxies: Box<[IpNet]>,
+    pub(super) metrics: Metrics,
+    pub(super) open: Open,
+}
+
 /// Takes connections until `shutdown` comes, those too that wait then: they are connected, as far as they know.
 /// `axum::serve` would do, had it a limit on how long a client may take to say what it wants.
-pub(super) async fn accept_until(
-    listener: TcpListener,
-    router: &Router,
-    open: &Open,
-    shutdown: impl Future<Output = ()>,
-) {
+pub(super) async fn accept_until(listener: TcpListener, door: &Door, shutdown: impl Future<Output = ()>) {
     // Its limit also counts for a client that says nothing, which one that finds out the version first does not keep.
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
@@ -86,7 +97,7 @@ pub(super) async fn accept_until(
             () = &mut shutdown => break,
         };
         match accepted {
-            Ok((stream, address)) => serve(stream, Peer(address.ip()), &http, router, open),
+            Ok((stream, address)) => serve(stream, Peer(address.ip()), &http, door),
             Err(error) => {
                 // Out of files, most likely: some close in a moment.
                 tracing::warn!(%error, "cannot take a connection");
@@ -100,15 +111,24 @@ pub(super) async fn accept_until(
     for _ in 0..WAITING_CONNECTIONS {
         let Ok((stream, address)) = listener.accept() else { return };
         if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            serve(stream, Peer(address.ip()), &http, router, open);
+            serve(stream, Peer(address.ip()), &http, door);
         }
     }
 }
 
-fn serve(stream: TcpStream, peer: Peer, http: &http1::Builder, router: &Router, open: &Open) {
+fn serve(stream: TcpStream, peer: Peer, http: &http1::Builder, door: &Door) {
+    // A word to who is turned away would be work that they choose to make.
+    let place = match door.places.take(Client::at(peer.0)) {
+        None if !is_trusted(peer.0, &door.trusted_proxies) => {
+            door.metrics.connections_refused.inc();
+            return;
+        }
+        place => place,
+    };
     // An error means that the connection is gone already.
     drop(stream.set_nodelay(true));
-    let service = router
+    let service = door
+        .router
         .clone()
         .map_request(move |mut request: Request<_>| {
             request.extensions_mut().insert(peer);
@@ -123,8 +143,9 @@ fn serve(stream: TcpStream, peer: Peer, http: &http1::Builder, router: &Router, 
     stream.set_timeout(Some(TAKEN_WITHIN));
     let stream = TokioIo::new(Box::pin(stream));
     let connection = http.serve_connection(stream, TowerToHyperService::new(service)).with_upgrades();
-    let mut closing = open.0.subscribe();
+    let mut closing = door.open.0.subscribe();
     tokio::spawn(async move {
+        let _held = place;
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

@@ -54,7 +54,7 @@ pub use listener::{listen, raise_open_file_limit};
 
 use address::{Peer, Place, Places, client_of};
 use kept::Kept;
-use listener::{Open, accept_until};
+use listener::{Door, Open, accept_until};
 use origin::Origins;
 use persisted::Persisted;
 
@@ -146,15 +146,21 @@ pub async fn serve(
         closing,
         app,
     }));
-    let router = router(site, &settings);
-    let open = Open::new();
+    let door = Door {
+        places: Places::new(settings.limits.connections_per_address),
+        trusted_proxies: settings.trusted_proxies.clone().into(),
+        metrics: site.app.metrics.clone(),
+        open: Open::new(),
+        router: router(site, &settings),
+    };
     let notice = async move {
         shutdown.await;
         stopping.store(true, Ordering::Relaxed);
         tokio::time::sleep(NOTICE).await;
     };
-    accept_until(listener, &router, &open, notice).await;
+    accept_until(listener, &door, notice).await;
     close.send_replace(true);
+    let Door { router, open, .. } = door;
     drop(router);
     // Whoever has connected and not spoken yet would be sent away.
     tokio::time::sleep(FIRST_WORD_WITHIN).await;

@@ -61,6 +61,8 @@ pub struct Figures {
     pub graphql_requests: Family<Outcome, Counter>,
     /// Sockets open now.
     pub sockets: Gauge,
+    /// Connections closed at once: their address had as many as it may.
+    pub connections_refused: Counter,
     /// Updates of subscriptions worked out; the others were told the same bytes.
     pub updates_executed: Counter,
     /// Messages sent to other servers, and hints heard from them and from itself.
@@ -92,6 +94,7 @@ impl Default for Metrics {
             subscribers: Gauge::default(),
             graphql_requests: Family::default(),
             sockets: Gauge::default(),
+            connections_refused: Counter::default(),
             updates_executed: Counter::default(),
             bus_hints: Family::default(),
             bus_links: Gauge::default(),
@@ -133,6 +136,11 @@ impl Default for Metrics {
         registry.register("subscribers", "Subscriptions open now", metrics.subscribers.clone());
         registry.register("graphql_requests", "GraphQL requests over HTTP", metrics.graphql_requests.clone());
         registry.register("sockets", "WebSockets open now", metrics.sockets.clone());
+        registry.register(
+            "connections_refused",
+            "Connections closed at once: their address had as many as it may",
+            metrics.connections_refused.clone(),
+        );
         registry.register(
             "updates_executed",
             "Updates of subscriptions worked out; the others were told the same bytes",

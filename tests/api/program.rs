@@ -15,7 +15,8 @@ use sneaker_drop::{
     telemetry::Outcome,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
     process::{Child, Command},
 };
 use uuid::Uuid;
@@ -271,6 +272,62 @@ async fn a_server_is_told_to_end_and_ends() {
         let page = client.get(format!("{}/graphiql", server.address)).send().await.unwrap();
         assert_eq!(page.status(), 404);
         assert_eq!(server.stop().await, Some(0));
+    })
+    .await;
+}
+
+/// Whether the server keeps a connection on which nothing was said.
+async fn is_kept(connection: &mut TcpStream) -> bool {
+    let (mut byte, request) = ([0], b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let asked = async {
+        connection.write_all(request).await?;
+        connection.read_exact(&mut byte).await
+    };
+    asked.await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_so_many_connections_and_a_proxy_has_more() {
+    drive(async |app| {
+        let url = database_url(&app.database).await;
+        let settings =
+            [("DATABASE_URL", url.as_str()), SECRETS[0], SECRETS[1], ("CONNECTIONS_PER_ADDRESS", "20")];
+        let proxied = [settings.as_slice(), &[("TRUSTED_PROXIES", "127.0.0.0/8")]].concat();
+        let (server, behind_proxy) =
+            (Server::start(&[], &settings).await, Server::start(&[], &proxied).await);
+        let connect = async |server: &Server| {
+            TcpStream::connect(server.address.strip_prefix("http://").unwrap()).await.unwrap()
+        };
+        let mut open = Vec::new();
+        for _ in 0..20 {
+            let mut connection = connect(&server).await;
+            assert!(is_kept(&mut connection).await);
+            open.push(connection);
+        }
+        assert!(!is_kept(&mut connect(&server).await).await, "one more than it may have");
+        assert!(is_kept(&mut open[0]).await, "those that were there stay");
+        open.pop();
+        eventually(async || is_kept(&mut connect(&server).await).await).await;
+        drop(open);
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let told = async || {
+            let answer = client.get(format!("{}/metrics", server.address)).send().await.ok()?;
+            let figures = answer.text().await.ok()?;
+            let refused = figures
+                .lines()
+                .find_map(|line| line.strip_prefix("sneaker_drop_connections_refused_total "))?;
+            refused.parse::<u64>().ok()
+        };
+        eventually(async || told().await.is_some_and(|refused| refused > 0)).await;
+
+        let mut open = Vec::new();
+        for _ in 0..21 {
+            let mut connection = connect(&behind_proxy).await;
+            assert!(is_kept(&mut connection).await);
+            open.push(connection);
+        }
+        drop(open);
+        assert_eq!((server.stop().await, behind_proxy.stop().await), (Some(0), Some(0)));
     })
     .await;
 }

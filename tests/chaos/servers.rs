@@ -118,6 +118,8 @@ fn spawn(database_url: &str, port: u16, log: &Path, settings: &[(String, String)
             ("LOG_FORMAT", "json"),
             ("JWT_ACCESS_SECRET", ACCESS),
             ("JWT_REFRESH_SECRET", REFRESH),
+            // All the world has one address here.
+            ("CONNECTIONS_PER_ADDRESS", "1000000"),
         ])
         .envs(settings.iter().cloned())
         .stdin(Stdio::null())
