@@ -1,6 +1,6 @@
 //! Commands that work on the database and end, and the way to it that they share with the server.
 
-use std::process::ExitCode;
+use std::{convert::Infallible, process::ExitCode};
 
 use secrecy::SecretString;
 
@@ -48,6 +48,14 @@ impl Reached {
     /// Brings the schema up to date.
     pub(super) async fn migrate(&self) -> Result<Vec<String>, Failure> {
         Ok(db::migrate(direct_url(&self.settings)?).await?)
+    }
+
+    /// Keeps the private PostgreSQL up; one that is not ours is somebody else's to keep.
+    pub(super) async fn keep_up(&self) -> Infallible {
+        match &self.private {
+            Some(private) => private.keep_up().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Leaves the private PostgreSQL, which stops when nobody else uses it. The pool must be closed.

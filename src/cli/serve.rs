@@ -88,6 +88,7 @@ async fn on_database(
     tokio::select! {
         () = served => Ok(()),
         () = told_twice => Err(Interrupted.into()),
+        never = reached.keep_up() => match never {},
     }
 }
 

@@ -361,6 +361,14 @@ async fn a_private_postgresql_needs_nothing_and_survives_a_kill() {
         let mode = std::fs::metadata(dir.join(secret)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{secret}");
     }
+    let postmaster = || {
+        let file = std::fs::read_to_string(dir.join("postgres/data/postmaster.pid")).ok()?;
+        file.lines().next()?.parse().ok().map(nix::unistd::Pid::from_raw)
+    };
+    let killed = postmaster().unwrap();
+    nix::sys::signal::kill(killed, nix::sys::signal::Signal::SIGKILL).unwrap();
+    eventually(async || postmaster().is_some_and(|running| running != killed)).await;
+    eventually(async || again.ask("{ drops { nodes { id } } }").await["data"]["drops"].is_object()).await;
     assert_eq!(again.stop().await, Some(0));
     let runs = || dir.join("postgres/data/postmaster.pid").exists();
     assert!(!runs(), "PostgreSQL stopped with the last that used it");

@@ -8,6 +8,14 @@ use std::{
 };
 
 use diesel_async::RunQueryDsl as _;
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::kill,
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::Pid,
+};
 
 use super::{PrivateError, place::Place};
 use crate::db::Connector;
@@ -74,6 +82,18 @@ impl Cluster {
         fs::write(&conf, text + "\ninclude '../sneaker-drop.conf'\n")
             .map_err(|error| PrivateError::io(&conf, error))?;
         fs::rename(&unfinished, &self.data).map_err(|error| PrivateError::io(&self.data, error))
+    }
+
+    /// Whether the process lives that its own file names. Costs nothing, and takes another process that was given the same
+    /// number since for it.
+    pub(super) fn is_alive(&self) -> bool {
+        let file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
+        let Some(pid) = file.lines().next().and_then(|line| line.trim().parse().ok()) else { return false };
+        let pid = Pid::from_raw(pid);
+        // Where this program is a container's first process, it is the parent, and who is dead stays until it was asked.
+        let _asked = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+        // One that is another user's lives too.
+        kill(pid, None) != Err(Errno::ESRCH)
     }
 
     /// Starts PostgreSQL unless it runs: it does after a server was killed.

@@ -8,9 +8,12 @@ mod cluster;
 mod place;
 
 use std::{
+    convert::Infallible,
     fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use secrecy::SecretString;
@@ -48,13 +51,24 @@ impl PrivateError {
     }
 }
 
+/// How often it is looked whether PostgreSQL is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After a start that failed.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// A running private PostgreSQL that this process uses. [`leave`](Self::leave) it when its pool is closed.
 #[derive(Debug)]
 pub struct PrivatePostgres {
-    cluster: Cluster,
-    users: File,
+    used: Arc<Used>,
     /// Held by a server, not by a command that joins one.
     _server: Option<File>,
+}
+
+#[derive(Debug)]
+struct Used {
+    cluster: Cluster,
+    /// The lock of whoever uses it; `None` once it was left, and nothing may start it any more.
+    users: Mutex<Option<File>>,
 }
 
 /// Whether the caller is a server, of which a folder has one, or a command beside it.
@@ -78,24 +92,23 @@ impl PrivatePostgres {
             Role::Server => Some(sole_lock(&place.home.join("server.lock"), data_dir)?),
             Role::Command => None,
         };
-        // Starting and stopping are decided under one lock, or a starter would meet a stopper half-way.
-        let decision = open_lock(&place.home.join("start.lock"))?;
-        decision.lock().map_err(|error| PrivateError::io(&place.home, error))?;
+        let _decision = decide(&place.home)?;
         let cluster = Cluster::open(place)?;
         let users = open_lock(&cluster.home().join("users.lock"))?;
         cluster.ensure_running()?;
         users.lock_shared().map_err(|error| PrivateError::io(cluster.home(), error))?;
-        Ok(Self { cluster, users, _server: server })
+        let used = Used { cluster, users: Mutex::new(Some(users)) };
+        Ok(Self { used: Arc::new(used), _server: server })
     }
 
     /// Where to connect.
     pub fn url(&self) -> SecretString {
-        self.cluster.url(cluster::DATABASE).into()
+        self.used.cluster.url(cluster::DATABASE).into()
     }
 
     /// How a person gets in.
     pub fn psql(&self) -> String {
-        format!("psql '{}'", self.cluster.url(cluster::DATABASE))
+        format!("psql '{}'", self.used.cluster.url(cluster::DATABASE))
     }
 
     /// Makes the database where it is not there yet. Blocks no thread.
@@ -103,7 +116,28 @@ impl PrivatePostgres {
     /// # Errors
     /// `Failed` with PostgreSQL's complaint.
     pub async fn ensure_database(&self) -> Result<(), PrivateError> {
-        self.cluster.ensure_database().await
+        self.used.cluster.ensure_database().await
+    }
+
+    /// Starts PostgreSQL again whenever it is gone: somebody has killed it, or the machine ran out of memory.
+    pub async fn keep_up(&self) -> Infallible {
+        let mut wait = LOOK_EVERY;
+        loop {
+            tokio::time::sleep(wait).await;
+            wait = LOOK_EVERY;
+            if self.used.cluster.is_alive() {
+                continue;
+            }
+            let used = self.used.clone();
+            match tokio::task::spawn_blocking(move || used.start_again()).await {
+                Ok(Ok(())) => tracing::warn!("the private PostgreSQL was gone; it was started again"),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the private PostgreSQL is gone");
+                    wait = TRY_AGAIN_AFTER;
+                }
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
     }
 
     /// Stops PostgreSQL unless another process uses it. Blocks until it has stopped.
@@ -111,16 +145,35 @@ impl PrivatePostgres {
     /// # Errors
     /// `Failed` when it does not stop.
     pub fn leave(self) -> Result<(), PrivateError> {
-        let decision = open_lock(&self.cluster.home().join("start.lock"))?;
-        decision.lock().map_err(|error| PrivateError::io(self.cluster.home(), error))?;
-        let io = |error| PrivateError::io(self.cluster.home(), error);
-        self.users.unlock().map_err(io)?;
-        match self.users.try_lock() {
-            Ok(()) => self.cluster.stop(),
+        let Used { cluster, users } = &*self.used;
+        let Some(users) = users.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+        let _decision = decide(cluster.home())?;
+        let io = |error| PrivateError::io(cluster.home(), error);
+        users.unlock().map_err(io)?;
+        match users.try_lock() {
+            Ok(()) => cluster.stop(),
             Err(TryLockError::WouldBlock) => Ok(()),
             Err(TryLockError::Error(error)) => Err(io(error)),
         }
     }
+}
+
+impl Used {
+    fn start_again(&self) -> Result<(), PrivateError> {
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if users.is_none() {
+            return Ok(());
+        }
+        let _decision = decide(self.cluster.home())?;
+        self.cluster.ensure_running()
+    }
+}
+
+/// Starting and stopping are decided under one lock, or a starter would meet a stopper half-way.
+fn decide(home: &Path) -> Result<File, PrivateError> {
+    let decision = open_lock(&home.join("start.lock"))?;
+    decision.lock().map_err(|error| PrivateError::io(home, error))?;
+    Ok(decision)
 }
 
 fn open_lock(path: &Path) -> Result<File, PrivateError> {
