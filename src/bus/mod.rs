@@ -35,6 +35,9 @@ const MOST_DROPS: usize = 100;
 /// How long after a link broke another is tried.
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
+/// A link that takes longer for a message, or to be made, is taken for broken: the other end may be gone without a word.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long a program that ends waits for what it has to tell.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -122,7 +125,7 @@ impl Bus {
     pub async fn run(self, hear: impl Fn(Hint)) {
         let mut is_first = true;
         loop {
-            let error = match self.0.transport.connect().await {
+            let error = match answered(self.0.transport.connect()).await {
                 Ok(link) => {
                     if !std::mem::take(&mut is_first) {
                         tracing::info!("the bus is back");
@@ -181,7 +184,7 @@ impl Bus {
                 () = tokio::time::sleep_until(next), if !is_empty => {
                     let text = self.outbox().take();
                     self.count("sent");
-                    if let Err(error) = link.send(text).await {
+                    if let Err(error) = answered(link.send(text)).await {
                         return error;
                     }
                     next = Instant::now() + BETWEEN_MESSAGES;
@@ -218,6 +221,11 @@ impl Outbox {
         }
         words.join(" ")
     }
+}
+
+async fn answered<T>(asked: BoxFuture<'_, Result<T, LinkError>>) -> Result<T, LinkError> {
+    let late = LinkError::Broken(format!("no answer within {ANSWERED_WITHIN:?}"));
+    tokio::time::timeout(ANSWERED_WITHIN, asked).await.unwrap_or(Err(late))
 }
 
 const SESSIONS: &str = "sessions";

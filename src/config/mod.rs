@@ -1,7 +1,7 @@
 //! Settings: read once at start from the environment and `.env`, checked together, never read again.
 //!
-//! [`SETTINGS`] is the one list, and [`LIMITS`] that of the limits: `--help`, the README's tables and the reading follow
-//! them.
+//! [`SETTINGS`] is the list that `--help` shows, and [`LIMITS`] that of the limits, with their defaults; `read` has the
+//! other defaults. A test holds the README's tables against both.
 
 mod limits;
 mod read;

@@ -86,6 +86,19 @@ mod tests {
     }
 
     #[test]
+    fn what_help_calls_a_default_is_what_holds() {
+        let is_value = |text: &str| !text.contains(' ') && text != "none" && text != "DATABASE_URL";
+        let told: Vec<_> = crate::config::SETTINGS
+            .iter()
+            .filter(|setting| is_value(setting.default))
+            .map(|setting| (setting.name, setting.default))
+            .collect();
+        assert!(told.len() > 8, "{told:?}");
+        let [nothing, everything] = [&[][..], &told].map(|pairs| parse_pairs(Scope::Server, pairs));
+        assert_eq!(format!("{nothing:?}"), format!("{everything:?}"));
+    }
+
+    #[test]
     fn all_problems_are_reported_together_by_name() {
         let problems = parse_pairs(
             Scope::Server,

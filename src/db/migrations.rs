@@ -32,8 +32,12 @@ pub async fn migrate(url: &SecretString) -> Result<Vec<String>, MigrationError> 
     let failed = |error: &dyn std::fmt::Display| MigrationError::Failed(error.to_string());
     let mut connection = Connector::new(url)?.connect().await?;
     // A session-level lock: closing the connection gives it back, also when this process dies.
-    let lock = diesel::sql_query(format!("SELECT pg_advisory_lock({LOCK})"));
-    lock.execute(&mut connection).await.map_err(|error| failed(&error))?;
+    let lock = diesel::sql_query(format!("SELECT WHERE pg_try_advisory_lock({LOCK})"));
+    if lock.execute(&mut connection).await.map_err(|error| failed(&error))? == 0 {
+        tracing::info!("waiting for another server, which brings the schema up to date");
+        let lock = diesel::sql_query(format!("SELECT pg_advisory_lock({LOCK})"));
+        lock.execute(&mut connection).await.map_err(|error| failed(&error))?;
+    }
     // The harness blocks its thread: on one of the runtime's own, whatever else the caller's task does would wait.
     let ran = tokio::task::spawn_blocking(move || {
         let mut harness = AsyncMigrationHarness::new(connection);

@@ -10,6 +10,7 @@ mod expected;
 mod first_pages;
 mod lists;
 mod memory;
+mod moves;
 mod operation;
 mod queries;
 mod queue;

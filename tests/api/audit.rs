@@ -130,18 +130,21 @@ async fn the_schema_itself_refuses_to_oversell() {
         let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 1)]).await);
         app.hold(&buyer, drop, "ONE").await;
         let mut connection = app.connection().await;
-        for oversell in [
-            "UPDATE drop_sizes SET held = held + 1",
-            "UPDATE drop_sizes SET available = available - 1, held = held + 1",
-            "INSERT INTO reservations SELECT drop_id, gen_random_uuid(), size, pair_number, gen_random_uuid(), status,
+        for (oversell, refused_by) in [
+            ("UPDATE drop_sizes SET held = held + 1", "drop_sizes_stock_law"),
+            ("UPDATE drop_sizes SET available = available - 1, held = held + 1", "drop_sizes_stock_law"),
+            ("INSERT INTO reservations SELECT drop_id, gen_random_uuid(), size, pair_number, gen_random_uuid(), status,
                 price_amount, price_currency, 'other', created_at, expires_at FROM reservations",
-            "INSERT INTO reservations SELECT drop_id, gen_random_uuid(), size, 2, gen_random_uuid(), status,
+             "reservations_one_live_per_pair"),
+            ("INSERT INTO reservations SELECT drop_id, gen_random_uuid(), size, 2, gen_random_uuid(), status,
                 price_amount, price_currency, 'other', created_at, expires_at FROM reservations",
-            "UPDATE reservations SET status = 'purchased', closed_at = expires_at",
-            "UPDATE reservations SET status = 'expired', closed_at = created_at",
+             "reservations_drop_id_size_pair_number_fkey"),
+            ("UPDATE reservations SET status = 'purchased', closed_at = expires_at", "reservations_check2"),
+            ("UPDATE reservations SET status = 'expired', closed_at = created_at", "reservations_check3"),
         ] {
             let refused = connection.batch_execute(oversell).await;
-            assert!(refused.is_err(), "{oversell}");
+            let Err(diesel::result::Error::DatabaseError(_, told)) = refused else { panic!("{oversell}: {refused:?}") };
+            assert_eq!(told.constraint_name(), Some(refused_by), "{oversell}");
         }
     })
     .await;

@@ -8,14 +8,15 @@ use super::{Done, numbers::Numbers};
 use crate::{
     clock::{ClockReading, Timestamp},
     db::DbError,
-    drops::{DropState, SizeStock, StockCount},
+    drops::{DropState, SizeStock},
     ids::{DropId, HoldId, ReservationId},
     stock::{
         Reservation, ReservationStatus,
         decide::{Grant, Known, Look, Plan, Verdict},
-        expected::{Basis, Expected},
+        expected::{Basis, Expected, Left},
+        moves::Move,
         operation::{Answer, Refusal},
-        queries::{Move, Planned, Settled, Version},
+        queries::{Planned, Settled, Version},
     },
 };
 
@@ -178,42 +179,9 @@ impl Outcome {
     /// What to tell, and how it left the drop that the batch `before` had left.
     pub(super) fn end(self, before: Option<Expected>) -> (Done, Expected) {
         let Self { draft: Draft { basis, holds, .. }, version, done } = self;
-        let expected = Expected::after(before, basis, version, &done, holds);
-        (done, expected)
-    }
-}
-
-impl Move {
-    fn none(size: &str, count: StockCount, next_pair: i32) -> Self {
-        let size = size.to_owned();
-        Self { size, reserved: 0, purchased: 0, released: 0, expired: 0, count, next_pair }
-    }
-
-    fn is_any(&self) -> bool {
-        self.reserved + self.purchased + self.released + self.expired > 0
-    }
-
-    fn reserve(&mut self, pair_number: i32) {
-        self.reserved += 1;
-        self.count.available -= 1;
-        self.count.held += 1;
-        self.next_pair = self.next_pair.max(pair_number + 1);
-    }
-
-    /// A hold became this.
-    fn close(&mut self, to: ReservationStatus) {
-        self.count.held -= 1;
-        match to {
-            ReservationStatus::Purchased => {
-                self.purchased += 1;
-                self.count.sold += 1;
-                return;
-            }
-            ReservationStatus::Expired => self.expired += 1,
-            ReservationStatus::Cancelled => self.released += 1,
-            ReservationStatus::Active => return,
-        }
-        self.count.available += 1;
+        let Done { state, clock, next_deadline, .. } = &done;
+        let left = Left { state: state.clone(), version, clock: *clock, deadline: *next_deadline };
+        (done, Expected::after(before, basis, left, holds))
     }
 }
 

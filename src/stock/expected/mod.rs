@@ -14,7 +14,6 @@ use std::{
 use chrono::TimeDelta;
 
 use super::{
-    batch::Done,
     decide::{Known, Look},
     operation::Operation,
     queries::Version,
@@ -31,20 +30,26 @@ use holders::{Had, Holders};
 /// more). Where something changes by the clock before that, it is looked at, so nothing is dated back over a deadline.
 pub(super) const LATENESS: TimeDelta = TimeDelta::milliseconds(100);
 
-/// A drop as a committed batch left it.
+/// What is expected of a drop that a committed batch left.
 pub(super) struct Expected {
-    state: Arc<DropState>,
-    version: Version,
-    clock: ClockReading,
+    left: Left,
     /// By size, the lowest pair number never used.
     next_pairs: HashMap<String, i32>,
-    /// When the next hold lapses.
-    deadline: Option<Timestamp>,
     /// Whether nobody else changed the drop since the batch before. Where others sell the same drop, what is expected is
     /// wrong more often than not.
     is_alone: bool,
     doubt: Doubt,
     pub(super) holders: Holders,
+}
+
+/// A drop as a committed batch left it.
+pub(super) struct Left {
+    pub(super) state: Arc<DropState>,
+    pub(super) version: Version,
+    /// The newest reading of the database clock.
+    pub(super) clock: ClockReading,
+    /// When the next hold lapses.
+    pub(super) deadline: Option<Timestamp>,
 }
 
 /// Where what was expected was wrong, batches look for a while, each time twice as long: a server that was started anew in
@@ -72,7 +77,7 @@ pub(super) struct Basis {
 impl Expected {
     /// What `operations` will find, if all that matters to them is known.
     pub(super) fn basis(&self, operations: &[Operation]) -> Option<Basis> {
-        let now = self.clock.now();
+        let now = self.left.clock.now();
         let then = now + LATENESS;
         if !self.is_alone || self.doubt.batches_to_look > 0 || self.changes_by(then) {
             return None;
@@ -102,12 +107,12 @@ impl Expected {
         }
         newcomers.sort_unstable();
         newcomers.dedup();
-        let DropState { catalogue, sizes, .. } = &*self.state;
+        let DropState { catalogue, sizes, .. } = &*self.left.state;
         let known = known.into_values().cloned().collect();
         Some(Basis {
             look: Look { now, catalogue: catalogue.clone(), sizes: sizes.clone(), known },
             read: ClockReading::arrived_now(now),
-            version: self.version.clone(),
+            version: self.left.version.clone(),
             next_pairs: self.next_pairs.clone(),
             newcomers: Some(newcomers),
         })
@@ -121,19 +126,19 @@ impl Expected {
 
     /// Whether by then something changes by the clock, or has.
     fn changes_by(&self, then: Timestamp) -> bool {
-        let Catalogue { starts_at, ends_at, .. } = &self.state.catalogue;
-        let was = self.state.read.at;
+        let Left { state, deadline, .. } = &self.left;
+        let Catalogue { starts_at, ends_at, .. } = &state.catalogue;
+        let was = state.read.at;
         let passes = |at: Timestamp| was < at && at <= then;
-        passes(*starts_at) || ends_at.is_some_and(passes) || self.deadline.is_some_and(|at| at <= then)
+        passes(*starts_at) || ends_at.is_some_and(passes) || deadline.is_some_and(|at| at <= then)
     }
 
-    /// After a batch that went by `basis`, and left the drop at `now` and `touched` as they are now. `before` is what was
-    /// expected of it.
+    /// After a batch that went by `basis`, and left the drop and `touched` as they are now. `before` is what was expected
+    /// of it.
     pub(super) fn after(
         before: Option<Self>,
         basis: Basis,
-        now: Version,
-        done: &Done,
+        left: Left,
         touched: HashMap<HoldId, Known>,
     ) -> Self {
         let Basis { look, version, next_pairs, newcomers, .. } = basis;
@@ -143,7 +148,7 @@ impl Expected {
             }
             _ => Doubt::default(),
         };
-        let is_alone = before.as_ref().is_none_or(|before| before.version == version);
+        let is_alone = before.as_ref().is_none_or(|before| before.left.version == version);
         // A reservation makes a new version. (One that was put in by hand takes its pair, if by nothing else.)
         let nobody_yet = version.number == FIRST_VERSION
             && look.sizes.iter().all(|SizeStock { count, .. }| count.available == count.total);
@@ -153,7 +158,6 @@ impl Expected {
             _ => Holders::default(),
         };
         holders.add(touched, &newcomers.unwrap_or_default());
-        let (state, clock, deadline) = (done.state.clone(), done.clock, done.next_deadline);
-        Self { state, version: now, clock, next_pairs, deadline, is_alone, doubt, holders }
+        Self { left, next_pairs, is_alone, doubt, holders }
     }
 }

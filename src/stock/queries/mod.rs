@@ -12,7 +12,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use uuid::Uuid;
 
 pub(super) use look::{list_freed_pairs, lock_drop, look};
-pub(super) use write::{Move, Planned, Settled, change};
+pub(super) use write::{Planned, Settled, change};
 
 use super::{Reservation, ReservationStatus};
 use crate::{

@@ -8,9 +8,11 @@ use super::{Result, Version, VersionTypes};
 use crate::{
     clock::Timestamp,
     db::{committed, statement},
-    drops::StockCount,
     ids::{DropId, UserId},
-    stock::decide::{Look, Plan},
+    stock::{
+        decide::{Look, Plan},
+        moves::Move,
+    },
 };
 
 /// A batch as it was worked out.
@@ -28,20 +30,6 @@ pub(in crate::stock) struct Planned<'a> {
     pub(in crate::stock) pairs: &'a [i32],
     /// What that comes to.
     pub(in crate::stock) moves: &'a [Move],
-}
-
-/// What a batch does to a size.
-#[derive(Debug)]
-pub(in crate::stock) struct Move {
-    pub(in crate::stock) size: String,
-    pub(in crate::stock) reserved: i32,
-    pub(in crate::stock) purchased: i32,
-    pub(in crate::stock) released: i32,
-    pub(in crate::stock) expired: i32,
-    /// The counters after it.
-    pub(in crate::stock) count: StockCount,
-    /// The lowest pair number never used, after it.
-    pub(in crate::stock) next_pair: i32,
 }
 
 /// The drop after the batch.

@@ -14,7 +14,8 @@ use crate::{
         Reservation, ReservationStatus,
         decide::Known,
         expected::LATENESS,
-        queries::{Move, Settled, Version},
+        moves::Move,
+        queries::{Settled, Version},
     },
 };
 
