@@ -371,15 +371,19 @@ async fn pages(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, 
 
 async fn watch(plan: &Plan, server: &Server, figures: &mut Figures) {
     const CHANGES: usize = 7;
-    let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
-    let alone = reservations(server, &drop, 64, plan.time).await.per_second();
+    // Before and after, for the machine changes meanwhile.
+    let alone = async || {
+        let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
+        reservations(server, &drop, 64, plan.time / 2).await.per_second()
+    };
+    let before = alone().await;
     // What one update has in bytes, for the bare broadcast.
     let size = "600";
     for count in [1_000, plan.most_watchers] {
         let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
-        let before = server.memory();
+        let empty = server.memory();
         let watchers = Watchers::of_drop(server.address, count, &drop).await;
-        let grown = server.memory().saturating_sub(before);
+        let grown = server.memory().saturating_sub(empty);
         let mut http = Http::connect(server.address).await;
         let mut ours = Vec::new();
         for number in 0..CHANGES {
@@ -389,17 +393,19 @@ async fn watch(plan: &Plan, server: &Server, figures: &mut Figures) {
             let change = async { assert!(succeeded(http.ask(&request).await)) };
             ours.push(watchers.last_hears(change).await);
         }
-        let crowd = if count == 1_000 {
-            let busy = reservations(server, &drop, 64, plan.time).await.per_second();
-            figures.add("reservations, 1,000 watching / none", busy / alone);
-            None
+        let (busy, crowd) = if count == 1_000 {
+            (Some(reservations(server, &drop, 64, plan.time).await.per_second()), None)
         } else {
             figures.add("memory per watcher", grown as f64 / 1_024.0 / count as f64);
             let load = reservations(server, &drop, 16, plan.time);
             let (_, rate) = tokio::join!(load, watchers.rate(plan.time));
-            Some(rate)
+            (None, Some(rate))
         };
         std::mem::drop(watchers);
+        if let Some(busy) = busy {
+            let alone = f64::midpoint(before, alone().await);
+            figures.add("reservations, 1,000 watching / none", busy / alone);
+        }
 
         let bare = Peer::start(&["broadcast", size]).await;
         let watchers = Watchers::bare(bare.address, count).await;

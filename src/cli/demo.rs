@@ -17,7 +17,7 @@ use crate::{
 /// For people to sign in with.
 pub(super) const SIGN_INS: &str = "Demo sign-ins (password of all: drop-day-2026):
   admin@sneaker-drop.example   administrator: may create and cancel drops
-  mika@sneaker-drop.example    buyer, has bought and holds a pair
+  mika@sneaker-drop.example    buyer, has bought a pair, and holds one in the first minute
   noor@sneaker-drop.example    buyer
   theo@sneaker-drop.example    buyer
   june@sneaker-drop.example    buyer";

@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use sneaker_drop::db;
 
-use crate::harness::{at_once, cluster};
+use crate::harness::{at_once, cluster, drive};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_servers_that_start_at_once_migrate_once() {
@@ -44,4 +44,42 @@ async fn every_migration_goes_down_and_up_again() {
     }
     drop(connection);
     cluster.drop_database(&database).await;
+}
+
+/// What `diesel print-schema` would write, from the database itself.
+const COLUMNS: &str = "
+    SELECT string_agg(format('%s.%s -> %s', table_name, column_name,
+               CASE is_nullable WHEN 'YES' THEN format('Nullable<%s>', type) ELSE type END), E'\\n') AS text
+    FROM (SELECT table_name, column_name, is_nullable,
+              CASE udt_name WHEN 'uuid' THEN 'Uuid' WHEN 'text' THEN 'Text' WHEN 'int4' THEN 'Int4'
+                   WHEN 'bool' THEN 'Bool' WHEN 'timestamptz' THEN 'Timestamptz' WHEN 'bytea' THEN 'Bytea'
+                   WHEN '_text' THEN 'Array<Nullable<Text>>' WHEN '_int4' THEN 'Array<Nullable<Int4>>'
+                   ELSE udt_name END AS type
+          FROM information_schema.columns
+          WHERE table_schema = 'public' AND table_name <> '__diesel_schema_migrations'
+          ORDER BY table_name, ordinal_position) AS columns";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schema_in_rust_is_that_of_the_migrations() {
+    #[derive(diesel::QueryableByName)]
+    struct Told {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        text: String,
+    }
+    drive(async |app| {
+        let told: Told = diesel::sql_query(COLUMNS).get_result(&mut app.connection().await).await.unwrap();
+        let (mut table, mut in_rust) = (String::new(), Vec::new());
+        for line in std::fs::read_to_string("src/db/schema.rs").unwrap().lines().map(str::trim) {
+            if let Some(column) = line.strip_suffix(',').filter(|line| line.contains(" -> ")) {
+                in_rust.push(format!("{table}.{column}"));
+            } else if let Some((name, _)) = line.strip_suffix(") {").and_then(|line| line.split_once(" (")) {
+                name.clone_into(&mut table);
+            }
+        }
+        let mut in_database: Vec<&str> = told.text.lines().collect();
+        in_rust.sort_unstable();
+        in_database.sort_unstable();
+        assert_eq!(in_rust, in_database);
+    })
+    .await;
 }
