@@ -1,6 +1,12 @@
 //! The way from a client's connection to the router.
 
-use std::{future::Future, net::SocketAddr, pin::pin, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -18,6 +24,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
+    time::Instant,
 };
 use tokio_io_timeout::TimeoutWriter;
 use tower::ServiceExt as _;
@@ -32,6 +39,8 @@ use crate::{client::Client, telemetry::Metrics};
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long a client may take nothing of an answer: it lies in memory for as long.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
+/// How often it is told that connections are turned away.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Connections that wait to be taken.
 const WAITING_CONNECTIONS: u32 = 4_096;
 
@@ -58,6 +67,13 @@ pub fn raise_open_file_limit() -> Option<u64> {
     }
 }
 
+/// How many files one client's connections may take, of those that this process may have open: the rest are for others,
+/// and for PostgreSQL.
+pub(super) fn most_files_of_one() -> usize {
+    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    usize::try_from(files / 3).unwrap_or(usize::MAX)
+}
+
 /// The connections that are open.
 pub(super) struct Open(watch::Sender<bool>);
 
@@ -82,6 +98,24 @@ pub(super) struct Door {
     pub(super) trusted_proxies: Box<[IpNet]>,
     pub(super) metrics: Metrics,
     pub(super) open: Open,
+    /// When the last warning of one that was turned away was written.
+    pub(super) warned: Mutex<Option<Instant>>,
+}
+
+impl Door {
+    /// A word to who is turned away would be work that they choose to make.
+    fn turn_away(&self, peer: Peer) {
+        self.metrics.connections_refused.inc();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+            *warned = Some(Instant::now());
+            tracing::warn!(
+                address = %peer.0,
+                "an address has as many connections as it may, more are closed at once: see CONNECTIONS_PER_ADDRESS, or \
+                 TRUSTED_PROXIES if that is a balancer"
+            );
+        }
+    }
 }
 
 /// Takes connections until `shutdown` comes, those too that wait then: they are connected, as far as they know.
@@ -117,12 +151,8 @@ pub(super) async fn accept_until(listener: TcpListener, door: &Door, shutdown: i
 }
 
 fn serve(stream: TcpStream, peer: Peer, http: &http1::Builder, door: &Door) {
-    // A word to who is turned away would be work that they choose to make.
     let place = match door.places.take(Client::at(peer.0)) {
-        None if !is_trusted(peer.0, &door.trusted_proxies) => {
-            door.metrics.connections_refused.inc();
-            return;
-        }
+        None if !is_trusted(peer.0, &door.trusted_proxies) => return door.turn_away(peer),
         place => place,
     };
     // An error means that the connection is gone already.

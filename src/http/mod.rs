@@ -19,7 +19,7 @@ use std::{
     future::Future,
     ops::Deref,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -54,7 +54,7 @@ pub use listener::{listen, raise_open_file_limit};
 
 use address::{Peer, Place, Places, client_of};
 use kept::Kept;
-use listener::{Door, Open, accept_until};
+use listener::{Door, Open, accept_until, most_files_of_one};
 use origin::Origins;
 use persisted::Persisted;
 
@@ -136,7 +136,7 @@ pub async fn serve(
         schema: schema(settings.introspection, &settings.limits),
         fan_out: FanOut::default(),
         limits: settings.limits,
-        places: Places::new(settings.limits.streams_per_address),
+        places: Places::new(settings.limits.streams_per_address.min(most_files_of_one())),
         trusted_proxies: settings.trusted_proxies.clone().into(),
         proxy_header: settings.proxy_header,
         origins: Origins::new(&settings.cors_origins),
@@ -147,10 +147,11 @@ pub async fn serve(
         app,
     }));
     let door = Door {
-        places: Places::new(settings.limits.connections_per_address),
+        places: Places::new(settings.limits.connections_per_address.min(most_files_of_one())),
         trusted_proxies: settings.trusted_proxies.clone().into(),
         metrics: site.app.metrics.clone(),
         open: Open::new(),
+        warned: Mutex::default(),
         router: router(site, &settings),
     };
     let notice = async move {

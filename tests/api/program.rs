@@ -298,12 +298,17 @@ async fn a_server_is_told_to_end_and_ends() {
     .await;
 }
 
-/// Whether the server keeps a connection on which nothing was said.
+/// Whether the server answers on a connection, the whole of it.
 async fn is_kept(connection: &mut TcpStream) -> bool {
-    let (mut byte, request) = ([0], b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let mut heard = Vec::new();
     let asked = async {
-        connection.write_all(request).await?;
-        connection.read_exact(&mut byte).await
+        connection.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
+        while !heard.ends_with(b"alive\n") {
+            if connection.read_buf(&mut heard).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        std::io::Result::Ok(())
     };
     asked.await.is_ok()
 }
@@ -390,7 +395,18 @@ async fn a_private_postgresql_needs_nothing_and_survives_a_kill() {
     let killed = postmaster().unwrap();
     nix::sys::signal::kill(killed, nix::sys::signal::Signal::SIGKILL).unwrap();
     eventually(async || postmaster().is_some_and(|running| running != killed)).await;
-    eventually(async || again.ask("{ drops { nodes { id } } }").await["data"]["drops"].is_object()).await;
+    let sign_in =
+        "mutation { login(input: { email: \"june@sneaker-drop.example\", password: \"drop-day-2026\" }) {
+        session { accessToken } } }";
+    let writes = async || again.ask(sign_in).await["data"]["login"]["session"].is_object();
+    eventually(async || {
+        let is_so = writes().await;
+        if !is_so {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        is_so
+    })
+    .await;
     assert_eq!(again.stop().await, Some(0));
     let runs = || dir.join("postgres/data/postmaster.pid").exists();
     assert!(!runs(), "PostgreSQL stopped with the last that used it");

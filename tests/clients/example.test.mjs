@@ -73,53 +73,113 @@ test("the example says that there is no such drop", async () => {
   shop.client.stop();
 });
 
-/** Trades refresh tokens and counts how often. */
-function trader() {
-  const trader = { trades: 0 };
-  trader.refresh = async (refreshToken) => {
-    trader.trades++;
+/** Trades refresh tokens, and writes down which. */
+function trader(before = async () => {}) {
+  const traded = [];
+  const refresh = async (refreshToken) => {
+    traded.push(refreshToken);
+    await before(traded.length);
     const query = `mutation($input: RefreshInput!) { refresh(input: $input) { session { accessToken refreshToken } } }`;
     return (await ask(base, query, { input: { refreshToken } })).refresh.session ?? undefined;
   };
-  return trader;
+  return { traded, signedIn: new SignedIn(refresh) };
 }
 
-/** Tokens of a session of which the access token has run out. */
-async function runOut() {
-  const query = `mutation($input: LoginInput!) { login(input: $input) { session { refreshToken } } }`;
-  const input = { email: "june@sneaker-drop.example", password: PASSWORD };
-  return { ...(await ask(base, query, { input })).login.session, accessToken: "run-out" };
+/** Tokens of a new session; with `accessToken` in place of the one that is good. */
+async function tokens(name, accessToken) {
+  const query = `mutation($input: LoginInput!) { login(input: $input) { session { accessToken refreshToken } } }`;
+  const input = { email: `${name}@sneaker-drop.example`, password: PASSWORD };
+  return { ...(await ask(base, query, { input })).login.session, ...(accessToken && { accessToken }) };
 }
 
 const VIEWER = gql`query Viewer { viewer { user { id username } } }`;
 
-test("the example renews a token that has run out, once for all who find that out", async () => {
-  const trades = trader();
-  const signedIn = new SignedIn(trades.refresh);
-  const client = new ApolloClient({ cache: new InMemoryCache(), link: signedIn.link().concat(new HttpLink({ uri })) });
+/** Asks through `signedIn` who is signed in. */
+function asking(signedIn, options) {
+  const link = signedIn.link().concat(new HttpLink({ uri, ...options }));
+  const client = new ApolloClient({ cache: new InMemoryCache(), link });
   const asked = { query: VIEWER, fetchPolicy: "no-cache", context: { queryDeduplication: false } };
   const viewer = async () => (await client.query(asked)).data.viewer?.user.username;
-  signedIn.tokens = await runOut();
+  return { client, viewer };
+}
+
+const unauthenticated = (error) => error.errors[0].extensions.code === "UNAUTHENTICATED";
+
+test("the example renews a token that has run out, once for all who find that out", async () => {
+  const { traded, signedIn } = trader();
+  const { client, viewer } = asking(signedIn);
+  signedIn.tokens = await tokens("june", "run-out");
   assert.deepEqual(await Promise.all([viewer(), viewer(), viewer()]), ["june", "june", "june"]);
-  assert.equal(trades.trades, 1);
+  assert.equal(traded.length, 1);
   assert.equal(await viewer(), "june");
-  assert.equal(trades.trades, 1);
+  assert.equal(traded.length, 1);
 
   signedIn.tokens = { accessToken: "run-out", refreshToken: "not good either" };
-  await assert.rejects(viewer(), (error) => error.errors[0].extensions.code === "UNAUTHENTICATED");
-  assert.equal(trades.trades, 2);
+  await assert.rejects(viewer(), unauthenticated);
+  assert.equal(traded.length, 2);
+  // Nobody is signed in any more: nothing is sent that could be refused.
+  assert.equal(await viewer(), undefined);
   client.stop();
 });
 
-test("the example's socket comes back with a token that is good", async () => {
-  const trades = trader();
-  const signedIn = new SignedIn(trades.refresh);
-  signedIn.tokens = await runOut();
+for (const [name, next] of [["a sign-in", "theo"], ["a logout", undefined]]) {
+  test(`${name} while a token is renewed stays, and nothing is asked again as somebody else`, async () => {
+    const steps = new EventEmitter();
+    const { signedIn } = trader(() => new Promise((resume) => steps.once("go on", resume).emit("waits")));
+    const { client, viewer } = asking(signedIn);
+    signedIn.tokens = await tokens("june", "run-out");
+    const waits = on(steps, "waits").next();
+    const asked = viewer();
+    await waits;
+    signedIn.tokens = next && (await tokens(next));
+    steps.emit("go on");
+    await assert.rejects(asked, unauthenticated);
+    assert.equal(await viewer(), next);
+    client.stop();
+  });
+}
+
+test("a refresh over the link that waits for it does not wait for itself", async () => {
+  const shown = {};
+  const context = { isRefresh: true, queryDeduplication: false };
+  const signedIn = new SignedIn(() => shown.client.query({ query: VIEWER, fetchPolicy: "no-cache", context }));
+  Object.assign(shown, asking(signedIn));
+  signedIn.tokens = await tokens("june", "run-out");
+  await assert.rejects(shown.viewer(), unauthenticated);
+  shown.client.stop();
+});
+
+test("the example renews the token of a stream over HTTP", async () => {
+  const { traded, signedIn } = trader();
+  signedIn.tokens = await tokens("june");
+  let opened = 0;
+  const ranOut = `\r\n--graphql\r\ncontent-type: application/json\r\n\r\n${JSON.stringify({
+    payload: null,
+    errors: [{ message: "Sign in", extensions: { code: "UNAUTHENTICATED" } }],
+  })}\r\n--graphql--\r\n`;
+  const headers = { "content-type": 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0' };
+  const { client } = asking(signedIn, {
+    fetch: async (url, init) => (++opened === 1 ? new Response(ranOut, { headers }) : fetch(url, init)),
+  });
+  const told = await new Promise((resolve) => {
+    client.subscribe({ query: EVENTS, variables: { id } }).subscribe(({ data, error }) => resolve(data ?? error));
+  });
+  if (!told.stockUpdated) throw told;
+  assert.equal(told.stockUpdated.drop.id, id);
+  assert.deepEqual([opened, traded.length], [2, 1]);
+  client.stop();
+});
+
+test("the example's socket comes back with a token that is good, also when it is not to be had at once", async () => {
+  const { traded, signedIn } = trader(async (times) => {
+    if (times === 1) throw new TypeError("no network");
+  });
+  signedIn.tokens = await tokens("june", "run-out");
   const url = uri.replace("http", "ws");
   const ws = createClient({ url, webSocketImpl: WebSocket, retryWait: async () => {}, ...signedIn.socket() });
   const results = ws.iterate({ query: "{ viewer { user { username } } }" });
   assert.equal((await results.next()).value.data.viewer.user.username, "june");
-  assert.equal(trades.trades, 1);
+  assert.equal(traded.length, 2);
   await ws.dispose();
 });
 

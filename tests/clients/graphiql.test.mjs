@@ -68,14 +68,28 @@ test("GraphiQL says that a token is not good, and forgets drops that are not the
 
   await page.locator("#sign-out").click();
   const { id } = await liveDrop(base);
+  // One with the id in its text, and the one that GraphiQL opens first.
+  await page.locator(".graphiql-tab-add").click();
+  await page.locator(".graphiql-query-editor .CodeMirror").click();
+  await page.keyboard.press("ControlOrMeta+A");
+  await page.keyboard.insertText(`query Inline { drop(id: "${id}") { heldStock } }`);
+  const tabs = page.locator(".graphiql-tab");
+  await tabs.nth(5).waitFor();
   // Tabs are kept a moment after they were changed.
-  await page.waitForFunction((id) => localStorage.getItem("graphiql:tabState")?.includes(id), id);
+  await page.waitForFunction((id) => {
+    const kept = ["tabState", "query"].map((key) => localStorage.getItem(`graphiql:${key}`) ?? "");
+    return kept.every((text) => text.includes(id)) && kept[0].includes("Inline");
+  }, id);
   await page.addInitScript(([id, gone]) => {
     for (const [key, value] of Object.entries(localStorage)) localStorage.setItem(key, value.replaceAll(id, gone));
   }, [id, `drop_${"A".repeat(22)}`]);
   await page.reload();
   await watch();
-  await results.getByText("stockUpdated", { exact: false }).first().waitFor();
+  await results.getByText("availableStock", { exact: false }).first().waitFor();
+  await page.locator(".graphiql-tab-button", { hasText: "Inline" }).click();
+  await page.locator(".graphiql-execute-button:not([aria-haspopup])").click();
+  await results.getByText("heldStock", { exact: false }).first().waitFor();
+  assert.equal(await tabs.count(), 6);
 
   const [page_, header] = await page.evaluate(() => [document.body, document.querySelector("h1")].map(
     (element) => getComputedStyle(element)[element === document.body ? "backgroundColor" : "color"]));

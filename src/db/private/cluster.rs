@@ -96,8 +96,17 @@ impl Cluster {
         kill(pid, None) != Err(Errno::ESRCH)
     }
 
-    /// Starts PostgreSQL unless it runs: it does after a server was killed.
+    /// Starts PostgreSQL unless it runs, which it does after a server was killed, and waits until it answers.
     pub(super) fn ensure_running(&self) -> Result<(), PrivateError> {
+        self.start("--wait")
+    }
+
+    /// The same, and waits for nothing: recovery after a crash may take long.
+    pub(super) fn begin_to_run(&self) -> Result<(), PrivateError> {
+        self.start("--no-wait")
+    }
+
+    fn start(&self, wait: &str) -> Result<(), PrivateError> {
         let mut status = self.command("pg_ctl");
         status.arg("status").arg("--pgdata").arg(&self.data).stdout(Stdio::null()).stderr(Stdio::null());
         if status.status().map_err(|error| PrivateError::io(&self.bin, error))?.success() {
@@ -112,7 +121,7 @@ impl Cluster {
         fs::write(&conf, settings).map_err(|error| PrivateError::io(&conf, error))?;
         let log = self.place.home.join("postgres.log");
         let mut start = self.command("pg_ctl");
-        start.args(["start", "--wait", "--silent", "--timeout", START_SECONDS, "--pgdata"]);
+        start.args(["start", wait, "--silent", "--timeout", START_SECONDS, "--pgdata"]);
         start.arg(&self.data).arg("--log").arg(&log);
         // Not captured: PostgreSQL would keep the pipe open for as long as it runs.
         start.stdout(Stdio::null()).stderr(Stdio::null());

@@ -53,8 +53,8 @@ impl PrivateError {
 
 /// How often it is looked whether PostgreSQL is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// After a start that failed.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// At most, where it is gone again each time.
+const LOOK_EVERY_AT_MOST: Duration = Duration::from_secs(30);
 
 /// A running private PostgreSQL that this process uses. [`leave`](Self::leave) it when its pool is closed.
 #[derive(Debug)]
@@ -124,17 +124,17 @@ impl PrivatePostgres {
         let mut wait = LOOK_EVERY;
         loop {
             tokio::time::sleep(wait).await;
-            wait = LOOK_EVERY;
             if self.used.cluster.is_alive() {
+                wait = LOOK_EVERY;
                 continue;
             }
+            wait = (2 * wait).min(LOOK_EVERY_AT_MOST);
             let used = self.used.clone();
             match tokio::task::spawn_blocking(move || used.start_again()).await {
-                Ok(Ok(())) => tracing::warn!("the private PostgreSQL was gone; it was started again"),
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "the private PostgreSQL is gone");
-                    wait = TRY_AGAIN_AFTER;
+                Ok(Ok(())) => {
+                    tracing::warn!("the private PostgreSQL is gone; starting it again, see postgres.log")
                 }
+                Ok(Err(error)) => tracing::error!(%error, "the private PostgreSQL is gone"),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         }
@@ -165,7 +165,7 @@ impl Used {
             return Ok(());
         }
         let _decision = decide(self.cluster.home())?;
-        self.cluster.ensure_running()
+        self.cluster.begin_to_run()
     }
 }
 

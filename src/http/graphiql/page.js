@@ -81,7 +81,7 @@ async function* follow(events) {
   } catch (problem) {
     if (!(problem instanceof CloseEvent)) throw problem;
     showWho();
-    const why = problem.code === FORBIDDEN ? "the access token is not good, or not any more: sign in" : problem.reason;
+    const why = problem.code === FORBIDDEN ? "the access token is not good, or not any more: sign in" : problem.reason || "the server cannot be reached";
     yield { errors: [{ message: `The socket was closed with ${problem.code}: ${why}.` }] };
   }
 }
@@ -175,12 +175,14 @@ query Mine {
 
 // What was open the last time may name drops of a database that is not there any more.
 async function renew(drop) {
-  const kept = ["graphiql:tabState", "graphiql:variables"].filter((key) => localStorage.getItem(key));
+  // All three alike: GraphiQL opens another tab for a query that none of its tabs has.
+  const kept = ["graphiql:tabState", "graphiql:query", "graphiql:variables"].filter((key) => localStorage.getItem(key));
   const ids = new Set(kept.flatMap((key) => localStorage.getItem(key).match(/drop_[\w-]{22}/g) ?? []).slice(0, 50));
   if (!drop || ids.size === 0) return;
   const query = "query Known($ids: [ID!]!) { nodes(ids: $ids) { id } }";
   const known = await post({ query, variables: { ids: [...ids] } });
-  known.data?.nodes.forEach((node) => node && ids.delete(node.id));
+  if (!known.data?.nodes) return;
+  known.data.nodes.forEach((node) => node && ids.delete(node.id));
   for (const key of kept) {
     const renewed = localStorage.getItem(key).replace(/drop_[\w-]{22}/g, (id) => (ids.has(id) ? drop.id : id));
     localStorage.setItem(key, renewed);

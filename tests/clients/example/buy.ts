@@ -96,7 +96,7 @@ export class Shop {
   readonly client: ApolloClient;
   // Lives as long as the page. Whoever keeps the refresh token for longer makes it a prize for injected scripts.
   readonly signedIn = new SignedIn(async (refreshToken) => {
-    const { refresh } = await this.#do(Refresh, { input: { refreshToken } });
+    const { refresh } = await this.#do(Refresh, { input: { refreshToken } }, { isRefresh: true });
     return refresh.session ?? undefined;
   });
 
@@ -146,8 +146,9 @@ export class Shop {
   async #do<Data, Variables extends OperationVariables>(
     mutation: TypedDocumentNode<Data, Variables>,
     variables: NoInfer<Variables>,
+    context = {},
   ) {
-    const { data } = await this.client.mutate<Data>({ mutation, variables });
+    const { data } = await this.client.mutate<Data>({ mutation, variables, context });
     return data as Data;
   }
 }
