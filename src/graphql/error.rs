@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use async_graphql::{
-    Error, ErrorExtensions as _, Pos,
-    parser::{self, types::ExecutableDocument},
-};
+use async_graphql::{Error, ErrorExtensions as _, Pos, parser};
 use uuid::Uuid;
 
-use super::nulls;
+use super::{gate::Document, hollow, nulls};
 use crate::{accounts::AccountError, db::DbError, stock::StockError};
 
 /// An unexpected fault, or a request that cannot be answered. Expected refusals are data: `userErrors`.
@@ -184,12 +181,15 @@ pub(super) fn account_fault<R>(error: AccountError<R>) -> Result<R, ApiError> {
 /// found before a field ran), and nulls to the answer for what failed.
 pub(super) fn finish(
     mut response: async_graphql::Response,
-    document: &ExecutableDocument,
+    document: &Document,
     operation_name: Option<&str>,
     most_cost: usize,
 ) -> async_graphql::Response {
     if response.is_err() {
-        nulls::put(&mut response, document, operation_name);
+        nulls::put(&mut response, &document.parsed, operation_name);
+    }
+    if document.is_filled {
+        hollow::empty(&mut response.data);
     }
     for error in &mut response.errors {
         let extensions = error.extensions.get_or_insert_default();

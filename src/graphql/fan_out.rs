@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use async_graphql::{Request, Response, ServerError, Variables, parser::types::ExecutableDocument};
+use async_graphql::{Request, Response, ServerError, Variables};
 use futures_util::{Stream, StreamExt as _, stream, stream::BoxStream};
 use tokio::{
     sync::Notify,
@@ -22,7 +22,9 @@ use tokio::{
 };
 
 use super::{
-    ApiError, Credentials, READ_WITHIN, Schema, error, json,
+    Admitted, ApiError, Credentials, READ_WITHIN, Schema, error,
+    gate::Document,
+    json,
     request::{Goodness, RequestContext},
     rounds,
 };
@@ -61,7 +63,7 @@ struct Words {
 /// A subscription that some watch with.
 struct Wording {
     words: Words,
-    parsed: ExecutableDocument,
+    document: Arc<Document>,
     variables: Variables,
     /// The newest updates of each drop.
     told: Mutex<HashMap<DropId, Vec<Told>>>,
@@ -113,11 +115,11 @@ impl FanOut {
     pub async fn subscribe(
         &self,
         schema: &Schema,
-        request: Request,
+        admitted: Admitted,
         app: &App,
         credentials: Credentials,
     ) -> Result<impl Stream<Item = Payload> + use<>, Vec<ServerError>> {
-        let wording = self.wording(request)?;
+        let wording = self.wording(admitted);
         let left = Arc::default();
         let refused = wording.execute(schema, app, credentials, Feeding::Watch(Arc::clone(&left))).await;
         let updates = left.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -139,7 +141,8 @@ impl FanOut {
     }
 
     /// The one that others have, if there is one.
-    fn wording(&self, mut request: Request) -> Result<Arc<Wording>, Vec<ServerError>> {
+    fn wording(&self, admitted: Admitted) -> Arc<Wording> {
+        let Admitted { mut request, document, .. } = admitted;
         let words = Words {
             document: std::mem::take(&mut request.query),
             operation_name: request.operation_name.take(),
@@ -147,12 +150,11 @@ impl FanOut {
         };
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(there) = all.get(&words).and_then(Weak::upgrade) {
-            return Ok(there);
+            return there;
         }
-        let parsed = request.parsed_query().map_err(|error| vec![error])?.clone();
         let wording = Arc::new(Wording {
             words: words.clone(),
-            parsed,
+            document,
             variables: request.variables,
             told: Mutex::default(),
             is_busy: AtomicBool::new(false),
@@ -164,7 +166,7 @@ impl FanOut {
         if all.len() < MOST_WORDINGS {
             all.insert(words, Arc::downgrade(&wording));
         }
-        Ok(wording)
+        wording
     }
 }
 
@@ -241,11 +243,11 @@ impl Wording {
         let context = RequestContext::new(app, credentials, &loads, &goodness).fed_by(feeding);
         let mut request = Request::new(&*self.words.document).variables(self.variables.clone()).data(context);
         request.operation_name.clone_from(&self.words.operation_name);
-        request.set_parsed_query(self.parsed.clone());
+        request.set_parsed_query(self.document.parsed.clone());
         let mut results = rounds::follow(loads, schema.whole.execute_stream(request).boxed()).boxed();
         let response = results.next().await?;
         let operation_name = self.words.operation_name.as_deref();
-        Some(error::finish(response, &self.parsed, operation_name, schema.most_cost))
+        Some(error::finish(response, &self.document, operation_name, schema.most_cost))
     }
 
     fn told(&self) -> MutexGuard<'_, HashMap<DropId, Vec<Told>>> {

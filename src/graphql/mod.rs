@@ -8,6 +8,7 @@ mod drop;
 mod error;
 mod fan_out;
 mod gate;
+mod hollow;
 mod loaders;
 mod money;
 mod mutation;
@@ -20,6 +21,7 @@ mod request;
 mod reservation;
 mod rounds;
 mod session;
+mod shape;
 mod stock_update;
 mod subscription;
 mod user;
@@ -124,9 +126,7 @@ pub async fn execute(
     let execution = rounds::finish(loads, executable.execute(request.data(context)).boxed());
     let patience = if kind == OperationType::Query { READ_WITHIN } else { WRITE_WITHIN };
     let response = match tokio::time::timeout(patience, execution).await {
-        Ok(response) => {
-            error::finish(response, &document.parsed, operation_name.as_deref(), schema.most_cost)
-        }
+        Ok(response) => error::finish(response, &document, operation_name.as_deref(), schema.most_cost),
         // A stock transaction goes on in its own task; a statement that only reads is safe to leave.
         Err(_) => ApiError::Unavailable.into_response(),
     };

@@ -2,37 +2,14 @@
 //! specification, October 2021, 6.4.4). async-graphql leaves a field out that failed, whatever its type, and a client that
 //! was generated from the schema relies on one that is there.
 
-use std::{collections::HashMap, sync::LazyLock};
-
 use async_graphql::{
     Name, PathSegment, Response, Value,
-    parser::{
-        parse_schema,
-        types::{
-            BaseType, ExecutableDocument, Field, OperationDefinition, OperationType, Selection, SelectionSet,
-            Type, TypeKind, TypeSystemDefinition,
-        },
+    parser::types::{
+        BaseType, ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet, Type,
     },
 };
 
-/// The type of each field, by the type that has it and its own name.
-static FIELDS: LazyLock<HashMap<(Name, Name), Type>> = LazyLock::new(|| {
-    let schema = parse_schema(super::sdl()).map(|schema| schema.definitions).unwrap_or_default();
-    let types = schema.into_iter().filter_map(|definition| match definition {
-        TypeSystemDefinition::Type(definition) => Some(definition.node),
-        TypeSystemDefinition::Schema(_) | TypeSystemDefinition::Directive(_) => None,
-    });
-    let fields = types.flat_map(|definition| {
-        let name = definition.name.node;
-        let fields = match definition.kind {
-            TypeKind::Object(object) => object.fields,
-            TypeKind::Interface(interface) => interface.fields,
-            _ => Vec::new(),
-        };
-        fields.into_iter().map(move |field| ((name.clone(), field.node.name.node), field.node.ty.node))
-    });
-    fields.collect()
-});
+use super::shape;
 
 /// Puts nulls into an answer with errors to this document.
 pub(super) fn put(response: &mut Response, document: &ExecutableDocument, operation_name: Option<&str>) {
@@ -96,12 +73,7 @@ fn may_be_null(
     path: &[PathSegment],
 ) -> Vec<bool> {
     let Some(operation) = operation(document, operation_name) else { return Vec::new() };
-    let root = Name::new(match operation.ty {
-        OperationType::Query => "Query",
-        OperationType::Mutation => "Mutation",
-        OperationType::Subscription => "Subscription",
-    });
-    let mut around = vec![(root, &operation.selection_set.node)];
+    let mut around = vec![(shape::root(operation.ty), &operation.selection_set.node)];
     let mut reached: Option<&Type> = None;
     let mut nullable = Vec::new();
     for segment in path {
@@ -113,11 +85,11 @@ fn may_be_null(
                 }
                 let typed: Vec<(&Type, &Field)> = fields
                     .into_iter()
-                    .filter_map(|(name, field)| Some((FIELDS.get(&(name, field.name.node.clone()))?, field)))
+                    .filter_map(|(name, field)| Some((shape::type_of(&name, &field.name.node)?, field)))
                     .collect();
                 around = typed
                     .iter()
-                    .map(|(found, field)| (innermost(&found.base), &field.selection_set.node))
+                    .map(|(found, field)| (shape::innermost(&found.base), &field.selection_set.node))
                     .collect();
                 // Fragments may have fields of different types under one key. The specification wants those to be nullable in
                 // the same places, and the library does not look: then null stands where it may for all of them.
@@ -169,12 +141,5 @@ fn collect<'a>(
                 }
             }
         }
-    }
-}
-
-fn innermost(base: &BaseType) -> Name {
-    match base {
-        BaseType::Named(name) => name.clone(),
-        BaseType::List(item) => innermost(&item.base),
     }
 }

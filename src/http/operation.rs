@@ -61,7 +61,7 @@ pub(super) fn start(
     let site = site.clone();
     if admitted.kind == OperationType::Subscription {
         let started = by_itself(async move {
-            match site.fan_out.subscribe(&site.schema, admitted.request, &site.app, credentials).await {
+            match site.fan_out.subscribe(&site.schema, admitted, &site.app, credentials).await {
                 Ok(payloads) => payloads.map(Event::Next).boxed(),
                 Err(errors) => stream::iter([Event::Error(errors)]).boxed(),
             }

@@ -181,8 +181,8 @@ async fn nobody_waits_for_a_subscriber_who_is_held_up() {
             global(drop)
         );
         let subscribe = async || {
-            let request = gate.admit(Request::new(&query), &Credentials::Anonymous).unwrap().request;
-            let updates = fan_out.subscribe(&schema, request, &app.app, Credentials::Anonymous).await;
+            let admitted = gate.admit(Request::new(&query), &Credentials::Anonymous).unwrap();
+            let updates = fan_out.subscribe(&schema, admitted, &app.app, Credentials::Anonymous).await;
             Box::pin(updates.unwrap())
         };
         let (mut held_up, mut other) = (subscribe().await, subscribe().await);

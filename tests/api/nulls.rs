@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{TestApp, drive, global};
+use crate::harness::{Socket, TestApp, drive, global};
 
 /// The data of an answer that has errors.
 async fn data(app: &TestApp, token: Option<&str>, query: &str, variables: &Value) -> Value {
@@ -73,6 +73,49 @@ async fn a_null_climbs_to_where_it_may_be() {
         assert_eq!(data(&second, None, query, &variables).await, expected);
         second.stop().await;
         app.sql("ALTER TABLE people RENAME TO users").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_of_which_nothing_is_selected_is_there_all_the_same() {
+    drive(async |app| {
+        let (buyer, drop) = (app.buyer().await, app.drop(&[("ONE", 2)]).await);
+        let id = global(drop);
+        for (query, expected) in [
+            ("{ serverTime @skip(if: true) }", json!({})),
+            ("{ viewer @skip(if: true) { user { id } } }", json!({})),
+            ("{ ...none @skip(if: true) } fragment none on Query { serverTime }", json!({})),
+            ("{ ...none } fragment none on Query { serverTime @include(if: false) }", json!({})),
+            ("mutation { logout @skip(if: true) { __typename } }", json!({})),
+            ("{ drops { nodes { id @skip(if: true) } } }", json!({ "drops": { "nodes": [{}] } })),
+            ("{ drops { nodes { ... @skip(if: true) { id } } } }", json!({ "drops": { "nodes": [{}] } })),
+            ("{ drops { pageInfo { hasNextPage @skip(if: true) } } }", json!({ "drops": { "pageInfo": {} } })),
+            // A fragment of another type; and a type that is not known from the field.
+            ("query($id: ID!) { node(id: $id) { ... on Purchase { id } } }", json!({ "node": {} })),
+            (
+                "query($id: ID!) { nodes(ids: [$id, \"x\"]) { ...other ... on Drop { price { amount @skip(if: true) } } } }
+                 fragment other on Purchase { id drop { id @skip(if: true) } }",
+                json!({ "nodes": [{ "price": {} }, null] }),
+            ),
+            // What is not there stays so.
+            ("{ drop(id: \"x\") { id @skip(if: true) } }", json!({ "drop": null })),
+            ("{ viewer { user { id @skip(if: true) } } }", json!({ "viewer": null })),
+        ] {
+            let variables = if query.contains("$id") { json!({ "id": id }) } else { Value::Null };
+            assert_eq!(app.data(None, query, variables).await, expected, "{query}");
+        }
+        let signed_in = app.data(Some(&buyer.token), "{ viewer { user { id @skip(if: true) } } }", Value::Null);
+        assert_eq!(signed_in.await, json!({ "viewer": { "user": {} } }));
+        assert_eq!(
+            data(app, None, "{ drops(first: 51) { nodes { id @skip(if: true) } } }", &Value::Null).await,
+            json!({ "drops": null })
+        );
+        let mut socket = Socket::ready(app.address, Value::Null).await;
+        let query = "subscription($id: ID!) { stockUpdated(dropId: $id) { version @skip(if: true) drop { ...none } } }
+            fragment none on Drop { id @include(if: false) }";
+        socket.subscribe("1", query, json!({ "id": id })).await;
+        assert_eq!(socket.next().await, json!({ "stockUpdated": { "drop": {} } }));
     })
     .await;
 }

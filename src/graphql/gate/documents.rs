@@ -13,6 +13,7 @@ use async_graphql::parser::types::ExecutableDocument;
 use lru::LruCache;
 
 use super::variables;
+use crate::graphql::hollow;
 
 /// Documents that are kept; the least used make room.
 const MOST_DOCUMENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
@@ -23,6 +24,8 @@ const LONGEST: usize = 4 * 1024;
 /// A document that was admitted.
 pub(in crate::graphql) struct Document {
     pub(in crate::graphql) parsed: ExecutableDocument,
+    /// Whether something of ours is selected in it.
+    pub(in crate::graphql) is_filled: bool,
     /// Whether that it is valid with some variables says something about others. Not where there are several operations: the
     /// library compares the fragments of all of them with the variables of the one that is asked for.
     can_be_known: bool,
@@ -30,9 +33,10 @@ pub(in crate::graphql) struct Document {
 }
 
 impl Document {
-    pub(super) fn new(parsed: ExecutableDocument) -> Self {
+    pub(super) fn new(mut parsed: ExecutableDocument) -> Self {
+        let is_filled = hollow::fill(&mut parsed);
         let can_be_known = parsed.operations.iter().count() == 1 && variables::stand_alone(&parsed);
-        Self { can_be_known, parsed, is_valid: AtomicBool::new(false) }
+        Self { can_be_known, is_filled, parsed, is_valid: AtomicBool::new(false) }
     }
 
     /// Whether it is known to be valid with any variables that [fit](variables::surely_fit).

@@ -26,7 +26,8 @@ use async_graphql::{
 
 use super::{Credentials, error::ApiError};
 use crate::config::Limits;
-use documents::{Document, Documents};
+pub(super) use documents::Document;
+use documents::Documents;
 
 /// A request that may be executed.
 pub struct Admitted {

@@ -8,7 +8,7 @@ use async_graphql::{
 };
 
 use super::{Limits, passed};
-use crate::graphql::error::ApiError;
+use crate::graphql::{error::ApiError, hollow};
 
 /// What a selection comes to after expansion. A document grows with it, so everything saturates.
 #[derive(Clone, Copy, Default)]
@@ -126,6 +126,7 @@ pub(super) fn root_fields<'a>(
     while let Some(selections) = open.pop() {
         for selection in &selections.items {
             match &selection.node {
+                Selection::Field(field) if hollow::is_filling(&field.node) => {}
                 Selection::Field(field) => fields.push(field.node.name.node.as_str()),
                 Selection::InlineFragment(fragment) => open.push(&fragment.node.selection_set.node),
                 Selection::FragmentSpread(spread) => {

@@ -1,0 +1,67 @@
+//! What the schema says of types, for what the library leaves to us.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
+
+use async_graphql::{
+    Name,
+    parser::{
+        parse_schema,
+        types::{BaseType, OperationType, Type, TypeKind, TypeSystemDefinition},
+    },
+};
+
+struct Shape {
+    /// The type of each field, by the type that has it and its own name.
+    fields: HashMap<(Name, Name), Type>,
+    objects: HashSet<Name>,
+}
+
+static SHAPE: LazyLock<Shape> = LazyLock::new(|| {
+    let mut shape = Shape { fields: HashMap::new(), objects: HashSet::new() };
+    let schema = parse_schema(super::sdl()).map(|schema| schema.definitions).unwrap_or_default();
+    for definition in schema {
+        let TypeSystemDefinition::Type(definition) = definition else { continue };
+        let name = definition.node.name.node;
+        let fields = match definition.node.kind {
+            TypeKind::Object(object) => {
+                shape.objects.insert(name.clone());
+                object.fields
+            }
+            TypeKind::Interface(interface) => interface.fields,
+            _ => continue,
+        };
+        let typed =
+            fields.into_iter().map(|field| ((name.clone(), field.node.name.node), field.node.ty.node));
+        shape.fields.extend(typed);
+    }
+    shape
+});
+
+/// The type of `field` on the type `on`.
+pub(super) fn type_of(on: &Name, field: &Name) -> Option<&'static Type> {
+    SHAPE.fields.get(&(on.clone(), field.clone()))
+}
+
+/// Whether that is an object type, to which a fragment that may stand in it always applies.
+pub(super) fn is_object(name: &Name) -> bool {
+    SHAPE.objects.contains(name)
+}
+
+pub(super) fn root(operation: OperationType) -> Name {
+    Name::new(match operation {
+        OperationType::Query => "Query",
+        OperationType::Mutation => "Mutation",
+        OperationType::Subscription => "Subscription",
+    })
+}
+
+/// Without lists around it.
+pub(super) fn innermost(base: &BaseType) -> Name {
+    match base {
+        BaseType::Named(name) => name.clone(),
+        BaseType::List(item) => innermost(&item.base),
+    }
+}
