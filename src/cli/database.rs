@@ -37,7 +37,10 @@ impl Reached {
         }
         let data_dir = config.data_dir.clone();
         let private = tokio::task::spawn_blocking(move || PrivatePostgres::join(&data_dir, role)).await??;
-        private.ensure_database().await?;
+        if let Err(error) = private.ensure_database().await {
+            tokio::task::spawn_blocking(move || private.leave()).await??;
+            return Err(error.into());
+        }
         if role == PrivateRole::Server {
             tracing::info!("private PostgreSQL is up; look inside with: {}", private.psql());
         }

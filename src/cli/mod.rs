@@ -94,7 +94,12 @@ pub fn main() -> ExitCode {
     };
     telemetry::init_logging(config.log_format, &config.log_filter);
     let done = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(command, &config)),
+        Ok(runtime) => {
+            let done = runtime.block_on(run(command, &config));
+            // Not waiting for what nobody waits for any more, such as a PostgreSQL that does not stop.
+            runtime.shutdown_background();
+            done
+        }
         Err(error) => Err(error.into()),
     };
     done.unwrap_or_else(|failure| {

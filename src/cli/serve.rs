@@ -34,11 +34,16 @@ pub(super) async fn serve(config: &Config, arguments: ServeArguments) -> Result<
         tracing::debug!(files, "open files and sockets at most");
     }
     // Before the database is reached: a signal must not leave a private PostgreSQL behind.
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let reached = database::Reached::reach(config, Role::Server).await?;
-    let served = on_database(config, &reached, listener, arguments, signals).await;
-    reached.leave().await?;
+    let served = on_database(config, &reached, listener, arguments, &mut signals).await;
+    let left = tokio::select! {
+        left = reached.leave() => left,
+        () = signals.next() => Err("not waiting for the private PostgreSQL to stop; the next start finds it".into()),
+    };
+    // What went wrong first is why.
     served?;
+    left?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -49,7 +54,7 @@ async fn on_database(
     reached: &database::Reached,
     listener: TcpListener,
     arguments: ServeArguments,
-    mut signals: Signals,
+    signals: &mut Signals,
 ) -> Result<(), Failure> {
     let (app, _background) = tokio::select! {
         ready = make_ready(config, reached, arguments) => ready?,

@@ -28,9 +28,9 @@ impl Accepted {
             let mut parts = range.split(';').map(str::trim);
             let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
             let parameters: Vec<&str> = parts.collect();
-            let quality = parameters.iter().find_map(|part| part.strip_prefix("q="));
+            let quality = parameters.iter().find_map(|part| part.strip_prefix(['q', 'Q'])?.strip_prefix('='));
             let quality: f32 = quality.map_or(Ok(1.0), str::parse).unwrap_or(0.0);
-            if quality <= 0.0 {
+            if quality <= 0.0 || quality.is_nan() {
                 continue;
             }
             let whole = match media_type.as_str() {
@@ -88,6 +88,7 @@ mod tests {
             ),
             ("application/json, application/graphql-response+json;q=0.9", Some(Json), None),
             ("text/html, application/json;q=0", None, None),
+            ("text/event-stream;q=nan, application/json;Q=0", None, None),
             ("text/event-stream", None, Some(Framing::EventStream)),
             ("multipart/mixed", None, None),
             (

@@ -19,7 +19,7 @@ pub(super) struct Peer(pub(super) IpAddr);
 /// says was written by a proxy that is trusted. Anybody may write there what they like before.
 pub(super) fn client_of(peer: Peer, headers: &HeaderMap, said_in: ProxyHeader, trusted: &[IpNet]) -> Client {
     let (name, read): (_, fn(&str) -> Option<IpAddr>) = match said_in {
-        ProxyHeader::XForwardedFor => ("x-forwarded-for", |hop| hop.trim().parse().ok()),
+        ProxyHeader::XForwardedFor => ("x-forwarded-for", |hop| node(hop.trim())),
         ProxyHeader::Forwarded => ("forwarded", forwarded_for),
     };
     let lines = headers.get_all(name).iter().rev();
@@ -44,10 +44,14 @@ pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 /// `for` of an element such as `for="[2001:db8::1]:4711";proto=https` (RFC 7239, section 6).
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-    let (_, node) = pairs.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-    let node = node.trim().trim_matches('"');
-    let with_port = node.parse().map(|with_port: SocketAddr| with_port.ip());
-    with_port.or_else(|_| node.trim_matches(['[', ']']).parse()).ok()
+    let (_, found) = pairs.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+    node(found.trim().trim_matches('"'))
+}
+
+/// An address, with a port or without: some balancers write one also where the header has no standard.
+fn node(text: &str) -> Option<IpAddr> {
+    let with_port = text.parse().map(|with_port: SocketAddr| with_port.ip());
+    with_port.or_else(|_| text.trim_matches(['[', ']']).parse()).ok()
 }
 
 /// Counts what each client holds open.
@@ -146,6 +150,8 @@ mod tests {
             ("10.0.0.1", &["198.51.100.7, 203.0.113.9, 10.0.0.2"], &ours, "203.0.113.9"),
             ("10.0.0.1", &["198.51.100.7", "203.0.113.9"], &ours, "203.0.113.9"),
             ("10.0.0.1", &["203.0.113.9, nonsense"], &ours, "10.0.0.1"),
+            ("10.0.0.1", &["203.0.113.9:4711, 10.0.0.2:80"], &ours, "203.0.113.9"),
+            ("10.0.0.1", &["[2001:db8:1:2::3]:4711"], &ours, "2001:db8:1:2::"),
             ("::ffff:10.0.0.1", &["203.0.113.9"], &ours, "203.0.113.9"),
             ("2001:db8:1:2:3:4:5:6", &[], &ours, "2001:db8:1:2::"),
         ] {

@@ -14,18 +14,20 @@ pub(super) fn from_headers(accounts: &Accounts, headers: &HeaderMap) -> Credenti
 }
 
 /// What the payload of `connection_init` says, under `authorization` or `Authorization`, by itself or among `headers`: the
-/// protocol leaves that open, and clients have both habits. `None`: it says nothing.
+/// protocol leaves that open, and clients have both habits. `None`: it says nothing, or null.
 pub(super) fn from_payload(accounts: &Accounts, payload: &Value) -> Option<Credentials> {
     let value = authorization(payload).or_else(|| authorization(payload.get("headers")?))?;
     match value {
-        Value::Null => None,
         Value::String(text) => Some(from_text(accounts, text)),
         _ => Some(Credentials::Rejected),
     }
 }
 
 fn authorization(object: &Value) -> Option<&Value> {
-    ["authorization", "Authorization"].iter().find_map(|name| object.get(name))
+    ["authorization", "Authorization"]
+        .iter()
+        .filter_map(|name| object.get(name))
+        .find(|value| !value.is_null())
 }
 
 fn from_text(accounts: &Accounts, text: &str) -> Credentials {

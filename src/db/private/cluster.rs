@@ -26,6 +26,11 @@ pub(super) const DATABASE: &str = "sneaker_drop";
 /// Seconds that a start may take: recovery after a crash is part of it.
 const START_SECONDS: &str = "60";
 
+/// Seconds that a stop in order may take: a checkpoint is part of it.
+const STOP_SECONDS: &str = "20";
+/// And one that is none.
+const ABORT_SECONDS: &str = "3";
+
 #[derive(Debug)]
 pub(super) struct Cluster {
     place: Place,
@@ -84,16 +89,15 @@ impl Cluster {
         fs::rename(&unfinished, &self.data).map_err(|error| PrivateError::io(&self.data, error))
     }
 
-    /// Whether the process lives that its own file names. Costs nothing, and takes another process that was given the same
-    /// number since for it.
+    /// Whether the process lives that its own file names. Costs next to nothing.
     pub(super) fn is_alive(&self) -> bool {
         let file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
         let Some(pid) = file.lines().next().and_then(|line| line.trim().parse().ok()) else { return false };
         let pid = Pid::from_raw(pid);
-        // Where this program is a container's first process, it is the parent, and who is dead stays until it was asked.
+        // Where this program is the parent (`adopt_orphans`), who is dead stays until it was asked.
         let _asked = waitpid(pid, Some(WaitPidFlag::WNOHANG));
         // One that is another user's lives too.
-        kill(pid, None) != Err(Errno::ESRCH)
+        kill(pid, None) != Err(Errno::ESRCH) && is_postgres(pid)
     }
 
     /// Starts PostgreSQL unless it runs, which it does after a server was killed, and waits until it answers.
@@ -107,6 +111,11 @@ impl Cluster {
     }
 
     fn start(&self, wait: &str) -> Result<(), PrivateError> {
+        // `pg_ctl` would take another process that was given the same number since for PostgreSQL.
+        let file = self.data.join("postmaster.pid");
+        if file.exists() && !self.is_alive() {
+            fs::remove_file(&file).map_err(|error| PrivateError::io(&file, error))?;
+        }
         let mut status = self.command("pg_ctl");
         status.arg("status").arg("--pgdata").arg(&self.data).stdout(Stdio::null()).stderr(Stdio::null());
         if status.status().map_err(|error| PrivateError::io(&self.bin, error))?.success() {
@@ -138,10 +147,19 @@ impl Cluster {
         )))
     }
 
+    /// Stops PostgreSQL: in order, or, where that takes too long, as it would after a crash, which loses nothing that was
+    /// committed.
     pub(super) fn stop(&self) -> Result<(), PrivateError> {
-        let mut stop = self.command("pg_ctl");
-        stop.args(["stop", "--wait", "--mode", "fast", "--pgdata"]).arg(&self.data);
-        run(stop)
+        let mut stopped = Ok(());
+        for (mode, seconds) in [("fast", STOP_SECONDS), ("immediate", ABORT_SECONDS)] {
+            if !self.is_alive() {
+                return Ok(());
+            }
+            let mut stop = self.command("pg_ctl");
+            stop.args(["stop", "--wait", "--timeout", seconds, "--mode", mode, "--pgdata"]).arg(&self.data);
+            stopped = run(stop);
+        }
+        if self.is_alive() { stopped } else { Ok(()) }
     }
 
     pub(super) async fn ensure_database(&self) -> Result<(), PrivateError> {
@@ -175,6 +193,24 @@ impl Cluster {
         }
         command
     }
+}
+
+/// Makes this process the parent of those whose parent ends: PostgreSQL is started by `pg_ctl`, which ends. Whoever else
+/// adopted it might never ask what became of it, and then a dead one looks alive, also to PostgreSQL's own programs.
+#[cfg(target_os = "linux")]
+pub(super) fn adopt_orphans() {
+    if let Err(error) = nix::sys::prctl::set_child_subreaper(true) {
+        tracing::debug!(%error, "cannot adopt orphans");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn adopt_orphans() {}
+
+/// Where the system does not say, it is taken for one.
+fn is_postgres(pid: Pid) -> bool {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.map_or(true, |name| name.starts_with("postgres") || name.starts_with("postmaster"))
 }
 
 /// Runs to the end; what it printed is the error when it fails.

@@ -89,7 +89,10 @@ impl PrivatePostgres {
     pub fn join(data_dir: &Path, role: Role) -> Result<Self, PrivateError> {
         let place = place::prepare(data_dir)?;
         let server = match role {
-            Role::Server => Some(sole_lock(&place.home.join("server.lock"), data_dir)?),
+            Role::Server => {
+                cluster::adopt_orphans();
+                Some(sole_lock(&place.home.join("server.lock"), data_dir)?)
+            }
             Role::Command => None,
         };
         let _decision = decide(&place.home)?;
