@@ -31,7 +31,13 @@ pub(super) async fn serve(config: &Config, arguments: ServeArguments) -> Result<
     let listener = http::listen((config.host, config.port).into())
         .map_err(|error| format!("cannot listen on {}:{}: {error}", config.host, config.port))?;
     if let Some(files) = http::raise_open_file_limit() {
-        tracing::debug!(files, "open files and sockets at most");
+        let one_address = config.limits.connections_per_address + config.limits.streams_per_address;
+        if u64::try_from(2 * one_address).is_ok_and(|twice| twice > files) {
+            tracing::warn!(
+                "one address may take {one_address} of the {files} files and connections that this process may have \
+                 open: raise `ulimit -n`, or lower CONNECTIONS_PER_ADDRESS and STREAMS_PER_ADDRESS"
+            );
+        }
     }
     // Before the database is reached: a signal must not leave a private PostgreSQL behind.
     let mut signals = Signals::listen()?;

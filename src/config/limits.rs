@@ -71,8 +71,7 @@ limits! {
     socket_operations: "SOCKET_MAX_OPERATIONS", 32 in 1..=1000, "operations under way on one WebSocket";
     /// More are not faster, and hold the drop's lock longer.
     batch: "STOCK_MAX_BATCH", 128 in 1..=1024, "reservations, purchases and cancellations of one drop in one transaction";
-    /// Each is a file; of those that the process may have open one address gets a third at most, whatever is set. A browser
-    /// has one socket and six others at most.
+    /// Each is a file, of which a process may have so many. A browser has one socket and six others at most.
     connections_per_address: "CONNECTIONS_PER_ADDRESS", 4000 in 1..=1000000, "connections open from one address, WebSockets apart";
     /// A household, an office or a mobile operator's gateway has one address (or IPv6 network of 64 bits) for many.
     streams_per_address: "STREAMS_PER_ADDRESS", 1000 in 1..=1000000, "WebSockets and streams open from one address";

@@ -67,13 +67,6 @@ pub fn raise_open_file_limit() -> Option<u64> {
     }
 }
 
-/// How many files one client's connections may take, of those that this process may have open: the rest are for others,
-/// and for PostgreSQL.
-pub(super) fn most_files_of_one() -> usize {
-    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    usize::try_from(files / 3).unwrap_or(usize::MAX)
-}
-
 /// The connections that are open.
 pub(super) struct Open(watch::Sender<bool>);
 

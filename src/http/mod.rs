@@ -54,7 +54,7 @@ pub use listener::{listen, raise_open_file_limit};
 
 use address::{Peer, Place, Places, client_of};
 use kept::Kept;
-use listener::{Door, Open, accept_until, most_files_of_one};
+use listener::{Door, Open, accept_until};
 use origin::Origins;
 use persisted::Persisted;
 
@@ -136,7 +136,7 @@ pub async fn serve(
         schema: schema(settings.introspection, &settings.limits),
         fan_out: FanOut::default(),
         limits: settings.limits,
-        places: Places::new(settings.limits.streams_per_address.min(most_files_of_one())),
+        places: Places::new(settings.limits.streams_per_address),
         trusted_proxies: settings.trusted_proxies.clone().into(),
         proxy_header: settings.proxy_header,
         origins: Origins::new(&settings.cors_origins),
@@ -147,7 +147,7 @@ pub async fn serve(
         app,
     }));
     let door = Door {
-        places: Places::new(settings.limits.connections_per_address.min(most_files_of_one())),
+        places: Places::new(settings.limits.connections_per_address),
         trusted_proxies: settings.trusted_proxies.clone().into(),
         metrics: site.app.metrics.clone(),
         open: Open::new(),
