@@ -38,7 +38,8 @@ impl Reached {
         let data_dir = config.data_dir.clone();
         let private = tokio::task::spawn_blocking(move || PrivatePostgres::join(&data_dir, role)).await??;
         if let Err(error) = private.ensure_database().await {
-            tokio::task::spawn_blocking(move || private.leave()).await??;
+            let left = tokio::task::spawn_blocking(move || private.leave()).await?;
+            left.unwrap_or_else(|error| tracing::warn!(%error, "the private PostgreSQL does not stop"));
             return Err(error.into());
         }
         if role == PrivateRole::Server {
@@ -131,8 +132,11 @@ pub(super) async fn with_database<T>(
         done = command(&reached) => done,
         () = signals.next() => Err(Interrupted.into()),
     };
-    reached.leave().await?;
-    done
+    let left = reached.leave().await;
+    // What went wrong first is why.
+    let done = done?;
+    left?;
+    Ok(done)
 }
 
 pub(super) async fn migrate(config: &Config) -> Result<ExitCode, Failure> {

@@ -45,7 +45,7 @@ pub(super) async fn serve(config: &Config, arguments: ServeArguments) -> Result<
     let served = on_database(config, &reached, listener, arguments, &mut signals).await;
     let left = tokio::select! {
         left = reached.leave() => left,
-        () = signals.next() => Err("not waiting for the private PostgreSQL to stop; the next start finds it".into()),
+        () = signals.next() => Err("not waiting for the private PostgreSQL to stop; the next start waits for it".into()),
     };
     // What went wrong first is why.
     served?;

@@ -15,7 +15,7 @@ use async_graphql::{
 
 use super::shape;
 
-/// The field's alias. Clients have no names that begin like this.
+/// The field's alias. The gate refuses it to clients (`gate/selection.rs`).
 const FILLING: &str = "__filling";
 
 /// Whether the field is ours.

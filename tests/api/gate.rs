@@ -134,6 +134,16 @@ async fn a_refusal_names_the_limit_that_was_passed() {
             let message = answer["errors"][0]["message"].as_str().unwrap();
             assert!(message.contains(|c: char| c.is_ascii_digit()), "how much is allowed: {message}");
         }
+        // What the gate adds itself, it passes by.
+        for query in [
+            "{ __filling: viewer { email } }",
+            "mutation { a: logout { endedSessions } ... on Mutation { __filling: logout { endedSessions } } }",
+            "{ drops { nodes { ...f } } } fragment f on Drop { __filling: id }",
+        ] {
+            let answer = app.ask(Some("nonsense"), query, Value::Null).await;
+            assert_eq!(answer["errors"][0]["message"], "An alias of this name is the server's own.", "{query}");
+            assert!(answer.get("data").is_none(), "{answer}");
+        }
         let enough = format!("{{ {} }}", (0..50).map(|n| format!("a{n}: __typename ")).collect::<String>());
         assert_eq!(app.data(None, &enough, Value::Null).await["a49"], "Query");
         let enough = format!("{{ {} }}", "__typename ".repeat(11));

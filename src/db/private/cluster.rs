@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::ErrorKind,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -17,7 +18,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{PrivateError, place::Place};
+use super::{
+    PrivateError,
+    place::{Place, SOCKET_LOCK},
+};
 use crate::db::Connector;
 
 /// The database in it, and its owner.
@@ -89,15 +93,25 @@ impl Cluster {
         fs::rename(&unfinished, &self.data).map_err(|error| PrivateError::io(&self.data, error))
     }
 
-    /// Whether the process lives that its own file names. Costs next to nothing.
+    /// Whether the process may live that its own file names: only what is sure counts as dead. Another process that was
+    /// given the same number since is taken for it, as by `pg_ctl`.
     pub(super) fn is_alive(&self) -> bool {
-        let file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
-        let Some(pid) = file.lines().next().and_then(|line| line.trim().parse().ok()) else { return false };
+        let file = match fs::read_to_string(self.pid_file()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return false,
+            // No more files may be open, or it is being written.
+            Err(_) => return true,
+            Ok(file) => file,
+        };
+        let Some(pid) = file.lines().next().and_then(|line| line.trim().parse().ok()) else { return true };
         let pid = Pid::from_raw(pid);
-        // Where this program is the parent (`adopt_orphans`), who is dead stays until it was asked.
+        // Where this program is a container's first process, it is the parent.
         let _asked = waitpid(pid, Some(WaitPidFlag::WNOHANG));
         // One that is another user's lives too.
-        kill(pid, None) != Err(Errno::ESRCH) && is_postgres(pid)
+        kill(pid, None) != Err(Errno::ESRCH) && !is_zombie(pid)
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.data.join("postmaster.pid")
     }
 
     /// Starts PostgreSQL unless it runs, which it does after a server was killed, and waits until it answers.
@@ -111,10 +125,18 @@ impl Cluster {
     }
 
     fn start(&self, wait: &str) -> Result<(), PrivateError> {
-        // `pg_ctl` would take another process that was given the same number since for PostgreSQL.
-        let file = self.data.join("postmaster.pid");
-        if file.exists() && !self.is_alive() {
-            fs::remove_file(&file).map_err(|error| PrivateError::io(&file, error))?;
+        // A dead one that its parent has not asked about looks alive to PostgreSQL's own programs.
+        let file = fs::read_to_string(self.pid_file()).unwrap_or_default();
+        let pid = file.lines().next().and_then(|line| line.trim().parse().ok()).map(Pid::from_raw);
+        if pid.is_some_and(is_zombie) {
+            for file in [self.place.socket_dir.join(SOCKET_LOCK), self.pid_file()] {
+                match fs::remove_file(&file) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        return Err(PrivateError::io(&file, error));
+                    }
+                    _ => {}
+                }
+            }
         }
         let mut status = self.command("pg_ctl");
         status.arg("status").arg("--pgdata").arg(&self.data).stdout(Stdio::null()).stderr(Stdio::null());
@@ -195,22 +217,11 @@ impl Cluster {
     }
 }
 
-/// Makes this process the parent of those whose parent ends: PostgreSQL is started by `pg_ctl`, which ends. Whoever else
-/// adopted it might never ask what became of it, and then a dead one looks alive, also to PostgreSQL's own programs.
-#[cfg(target_os = "linux")]
-pub(super) fn adopt_orphans() {
-    if let Err(error) = nix::sys::prctl::set_child_subreaper(true) {
-        tracing::debug!(%error, "cannot adopt orphans");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn adopt_orphans() {}
-
-/// Where the system does not say, it is taken for one.
-fn is_postgres(pid: Pid) -> bool {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
-    name.map_or(true, |name| name.starts_with("postgres") || name.starts_with("postmaster"))
+/// Where the system does not say, it is none.
+fn is_zombie(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state stands behind the program's name, in which anything may be.
+    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['Z', 'X']))
 }
 
 /// Runs to the end; what it printed is the error when it fails.

@@ -17,6 +17,7 @@ use std::{
 };
 
 use secrecy::SecretString;
+use tokio::time::Instant;
 
 use cluster::Cluster;
 
@@ -53,8 +54,10 @@ impl PrivateError {
 
 /// How often it is looked whether PostgreSQL is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// At most, where it is gone again each time.
-const LOOK_EVERY_AT_MOST: Duration = Duration::from_secs(30);
+/// Between two starts, where it is gone again each time.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// One that is still stopping or starting when it is joined answers by then.
+const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// A running private PostgreSQL that this process uses. [`leave`](Self::leave) it when its pool is closed.
 #[derive(Debug)]
@@ -89,10 +92,7 @@ impl PrivatePostgres {
     pub fn join(data_dir: &Path, role: Role) -> Result<Self, PrivateError> {
         let place = place::prepare(data_dir)?;
         let server = match role {
-            Role::Server => {
-                cluster::adopt_orphans();
-                Some(sole_lock(&place.home.join("server.lock"), data_dir)?)
-            }
+            Role::Server => Some(sole_lock(&place.home.join("server.lock"), data_dir)?),
             Role::Command => None,
         };
         let _decision = decide(&place.home)?;
@@ -119,26 +119,47 @@ impl PrivatePostgres {
     /// # Errors
     /// `Failed` with PostgreSQL's complaint.
     pub async fn ensure_database(&self) -> Result<(), PrivateError> {
-        self.used.cluster.ensure_database().await
+        let began = Instant::now();
+        loop {
+            match self.used.cluster.ensure_database().await {
+                // One that was told to stop, or is still starting, when it was joined.
+                Err(PrivateError::Failed(why)) if began.elapsed() < READY_WITHIN && passes(&why) => {}
+                done => return done,
+            }
+            tokio::time::sleep(LOOK_EVERY / 4).await;
+            if !self.used.cluster.is_alive() {
+                self.start_again().await?;
+            }
+        }
+    }
+
+    async fn start_again(&self) -> Result<(), PrivateError> {
+        let used = self.used.clone();
+        match tokio::task::spawn_blocking(move || used.start_again()).await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
     /// Starts PostgreSQL again whenever it is gone: somebody has killed it, or the machine ran out of memory.
     pub async fn keep_up(&self) -> Infallible {
-        let mut wait = LOOK_EVERY;
+        let (mut wait, mut next_try) = (LOOK_EVERY, Instant::now());
         loop {
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(LOOK_EVERY).await;
             if self.used.cluster.is_alive() {
-                wait = LOOK_EVERY;
+                (wait, next_try) = (LOOK_EVERY, Instant::now());
                 continue;
             }
-            wait = (2 * wait).min(LOOK_EVERY_AT_MOST);
-            let used = self.used.clone();
-            match tokio::task::spawn_blocking(move || used.start_again()).await {
-                Ok(Ok(())) => {
+            if Instant::now() < next_try {
+                continue;
+            }
+            wait = (2 * wait).min(LONGEST_WAIT);
+            next_try = Instant::now() + wait;
+            match self.start_again().await {
+                Ok(()) => {
                     tracing::warn!("the private PostgreSQL is gone; starting it again, see postgres.log")
                 }
-                Ok(Err(error)) => tracing::error!(%error, "the private PostgreSQL is gone"),
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
+                Err(error) => tracing::error!(%error, "the private PostgreSQL is gone"),
             }
         }
     }
@@ -177,6 +198,11 @@ fn decide(home: &Path) -> Result<File, PrivateError> {
     let decision = open_lock(&home.join("start.lock"))?;
     decision.lock().map_err(|error| PrivateError::io(home, error))?;
     Ok(decision)
+}
+
+/// Whether PostgreSQL's complaint passes by itself. It speaks English here: its programs are run with `LC_ALL=C`.
+fn passes(why: &str) -> bool {
+    ["the database system is", "refused", "No such file"].iter().any(|passing| why.contains(passing))
 }
 
 fn open_lock(path: &Path) -> Result<File, PrivateError> {

@@ -24,6 +24,8 @@ const FALLBACK: &str = "/var/lib/sneaker-drop";
 /// `sun_path` has 108 bytes, one for the end.
 const LONGEST_SOCKET_PATH: usize = 107;
 const SOCKET_FILE: &str = ".s.PGSQL.5432";
+/// Names the process beside it.
+pub(super) const SOCKET_LOCK: &str = ".s.PGSQL.5432.lock";
 
 /// Another user than ours to run PostgreSQL as.
 #[derive(Clone, Copy, Debug)]

@@ -79,6 +79,11 @@ impl<'a> Scale<'a> {
         for selection in &selections.items {
             let (inner, directives) = match &selection.node {
                 Selection::Field(Positioned { node: field, .. }) => {
+                    if hollow::is_filling(field) {
+                        // It is passed by below, where what an operation asks for is looked at.
+                        let why = "An alias of this name is the server's own.".to_owned();
+                        return Err(ApiError::ValidationFailed(why));
+                    }
                     sum.aliases = sum.aliases.saturating_add(field.alias.iter().len());
                     let is_new = keys.insert(field.response_key().node.as_str());
                     sum.repeats = sum.repeats.saturating_add(usize::from(!is_new));
