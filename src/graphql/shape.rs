@@ -40,6 +40,11 @@ static SHAPE: LazyLock<Shape> = LazyLock::new(|| {
     shape
 });
 
+/// Reads the schema now, and not when the first document comes.
+pub(super) fn prepare() {
+    LazyLock::force(&SHAPE);
+}
+
 /// The type of `field` on the type `on`.
 pub(super) fn type_of(on: &Name, field: &Name) -> Option<&'static Type> {
     SHAPE.fields.get(&(on.clone(), field.clone()))

@@ -102,8 +102,7 @@ impl Cluster {
             Err(_) => return true,
             Ok(file) => file,
         };
-        let Some(pid) = file.lines().next().and_then(|line| line.trim().parse().ok()) else { return true };
-        let pid = Pid::from_raw(pid);
+        let Some(pid) = pid_in(&file) else { return true };
         // Where this program is a container's first process, it is the parent.
         let _asked = waitpid(pid, Some(WaitPidFlag::WNOHANG));
         // One that is another user's lives too.
@@ -127,8 +126,7 @@ impl Cluster {
     fn start(&self, wait: &str) -> Result<(), PrivateError> {
         // A dead one that its parent has not asked about looks alive to PostgreSQL's own programs.
         let file = fs::read_to_string(self.pid_file()).unwrap_or_default();
-        let pid = file.lines().next().and_then(|line| line.trim().parse().ok()).map(Pid::from_raw);
-        if pid.is_some_and(is_zombie) {
+        if pid_in(&file).is_some_and(is_zombie) {
             for file in [self.place.socket_dir.join(SOCKET_LOCK), self.pid_file()] {
                 match fs::remove_file(&file) {
                     Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -215,6 +213,11 @@ impl Cluster {
         }
         command
     }
+}
+
+/// The process that `postmaster.pid` names: its first line.
+fn pid_in(file: &str) -> Option<Pid> {
+    file.lines().next()?.trim().parse().ok().map(Pid::from_raw)
 }
 
 /// Where the system does not say, it is none.

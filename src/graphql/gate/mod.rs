@@ -24,7 +24,7 @@ use async_graphql::{
     },
 };
 
-use super::{Credentials, error::ApiError};
+use super::{Credentials, error::ApiError, shape};
 use crate::config::Limits;
 pub(super) use documents::Document;
 use documents::Documents;
@@ -65,6 +65,7 @@ impl Gate {
     /// One that lets nothing past that is larger than `limits`, and questions about the schema only with `introspection`.
     pub fn new(limits: &Limits, introspection: bool) -> Self {
         variables::prepare();
+        shape::prepare();
         Self(Arc::new(Inner { limits: *limits, introspection, documents: Documents::new() }))
     }
 
