@@ -22,7 +22,7 @@ use super::{
     answer::{self, MediaType},
     credentials,
     kept::Asked,
-    operation, socket, stream,
+    operation, origin, socket, stream,
 };
 use crate::{
     graphql::{self, Answer, Credentials},
@@ -54,6 +54,9 @@ struct Malformed(StatusCode, &'static str);
 /// Takes what comes to `/graphql`.
 pub(super) async fn serve(State(site): State<Site>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
+    if let Some(refusal) = origin::refuse(&site, &parts) {
+        return refusal;
+    }
     // Other upgrades, such as Java's to HTTP/2, are offers that may be ignored (RFC 9110, section 7.8).
     let upgrade = parts.headers.get(header::UPGRADE);
     if upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")) {

@@ -27,15 +27,16 @@ use std::{
 
 use axum::{
     Router,
+    handler::Handler as _,
     http::{Method, header, request::Parts},
-    middleware,
-    routing::{any, get},
+    routing::get,
 };
 use ipnet::IpNet;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
 };
+use tower::ServiceBuilder;
 use tower_http::{
     compression::{
         CompressionLayer, CompressionLevel, Predicate,
@@ -188,12 +189,11 @@ fn router(site: Site, settings: &HttpSettings) -> Router {
         .and(NotForContentType::new("text/event-stream"))
         .and(NotForContentType::new("multipart/mixed"));
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressible);
+    // Around one service, and not with `Router::layer`: that boxes what each layer makes of each route anew with each request.
+    let graphql =
+        ServiceBuilder::new().layer(cors).layer(compression).service(graphql::serve.with_state(site.clone()));
     let mut router = Router::new()
-        .route("/graphql", any(graphql::serve))
-        .layer(compression)
-        .layer(middleware::from_fn_with_state(site.clone(), origin::check))
-        .layer(cors)
-        // What follows is not for pages of other origins.
+        .route_service("/graphql", graphql)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics));

@@ -6,9 +6,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
-    middleware::Next,
+    http::{HeaderMap, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use url::Url;
@@ -44,12 +42,11 @@ fn is_own(origin: &str, headers: &HeaderMap) -> bool {
     own.is_some_and(|own| own.eq_ignore_ascii_case(host))
 }
 
-/// Turns foreign pages away before anything is executed. A preflight only asks, and is answered by CORS.
-pub(super) async fn check(State(site): State<Site>, request: Request, next: Next) -> Response {
-    if request.method() == Method::OPTIONS || site.origins.allow(request.headers()) {
-        return next.run(request).await;
-    }
-    (StatusCode::FORBIDDEN, "This origin may not call: see CORS_ORIGINS.\n").into_response()
+/// What a foreign page is told, before anything is executed. A preflight only asks, and is answered by CORS.
+pub(super) fn refuse(site: &Site, parts: &Parts) -> Option<Response> {
+    let allowed = parts.method == Method::OPTIONS || site.origins.allow(&parts.headers);
+    let refusal = (StatusCode::FORBIDDEN, "This origin may not call: see CORS_ORIGINS.\n");
+    (!allowed).then(|| refusal.into_response())
 }
 
 #[cfg(test)]
