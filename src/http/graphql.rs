@@ -41,7 +41,7 @@ pub(super) struct Parameters {
     query: Option<String>,
     #[serde(rename = "operationName")]
     operation_name: Option<String>,
-    variables: Option<Map<String, Value>>,
+    variables: Option<Variables>,
     extensions: Option<Map<String, Value>>,
 }
 
@@ -182,7 +182,7 @@ impl Parameters {
         // Some clients send an empty name for none.
         request.operation_name = self.operation_name.filter(|name| !name.is_empty());
         if let Some(variables) = self.variables {
-            request = request.variables(Variables::from_json(Value::Object(variables)));
+            request = request.variables(variables);
         }
         request
     }
@@ -204,6 +204,12 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Malformed> 
 }
 
 fn read_json(body: &[u8]) -> Result<Parameters, Malformed> {
+    // Nearly all are read in one go. Whatever is wrong with the others is found out the long way.
+    if body.starts_with(b"{")
+        && let Ok(parameters) = serde_json::from_slice(body)
+    {
+        return Ok(parameters);
+    }
     let value: Value = serde_json::from_slice(body)
         .map_err(|_| Malformed(StatusCode::BAD_REQUEST, "The body is not JSON."))?;
     parameters(value)
