@@ -44,7 +44,7 @@ pub(super) struct DropSize {
 }
 
 /// The stock of one size of a drop.
-#[Object]
+#[Object(serial)]
 impl DropSize {
     /// For client caches; not a `Node`.
     async fn id(&self) -> ID {
@@ -112,7 +112,7 @@ impl SneakerDrop {
 }
 
 /// A limited release of one sneaker model. Stock is kept per size.
-#[Object(name = "Drop")]
+#[Object(name = "Drop", serial)]
 impl SneakerDrop {
     /// Opaque and stable: for `node`, `drop`, `reserve` and `stockUpdated`.
     pub(super) async fn id(&self) -> ID {
@@ -239,6 +239,7 @@ impl SneakerDrop {
 
 /// A drop with its place in a list.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct DropEdge {
     /// The entry's place, for `after`.
     cursor: String,
@@ -248,6 +249,7 @@ pub(super) struct DropEdge {
 
 /// A page of drops.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct DropConnection {
     /// The drops with their places.
     edges: Vec<DropEdge>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_graphql::{Error, ErrorExtensions as _, Pos, parser};
 use uuid::Uuid;
 
-use super::{gate::Document, hollow, nulls};
+use super::{gate::Document, hollow, nulls, order};
 use crate::{accounts::AccountError, db::DbError, stock::StockError};
 
 /// An unexpected fault, or a request that cannot be answered. Expected refusals are data: `userErrors`.
@@ -178,15 +178,20 @@ pub(super) fn account_fault<R>(error: AccountError<R>) -> Result<R, ApiError> {
 }
 
 /// Gives a code to errors that the library made (an argument that cannot be read stands at its field, anything else was
-/// found before a field ran), and nulls to the answer for what failed.
+/// found before a field ran), nulls to the answer for what failed, and its fields their
+/// places.
 pub(super) fn finish(
     mut response: async_graphql::Response,
     document: &Document,
     operation_name: Option<&str>,
     most_cost: usize,
+    may_be_disordered: bool,
 ) -> async_graphql::Response {
     if response.is_err() {
-        nulls::put(&mut response, &document.parsed, operation_name);
+        nulls::put(&mut response, document, operation_name);
+    }
+    if may_be_disordered || response.is_err() {
+        order::restore(&mut response.data, document, operation_name);
     }
     if document.is_filled {
         hollow::empty(&mut response.data);

@@ -247,7 +247,7 @@ impl Wording {
         let mut results = rounds::follow(loads, schema.whole.execute_stream(request).boxed()).boxed();
         let response = results.next().await?;
         let operation_name = self.words.operation_name.as_deref();
-        Some(error::finish(response, &self.document, operation_name, schema.most_cost))
+        Some(error::finish(response, &self.document, operation_name, schema.most_cost, false))
     }
 
     fn told(&self) -> MutexGuard<'_, HashMap<DropId, Vec<Told>>> {

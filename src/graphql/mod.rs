@@ -14,6 +14,7 @@ mod money;
 mod mutation;
 mod node;
 mod nulls;
+mod order;
 mod page;
 mod purchase;
 mod query;
@@ -126,7 +127,11 @@ pub async fn execute(
     let execution = rounds::finish(loads, executable.execute(request.data(context)).boxed());
     let patience = if kind == OperationType::Query { READ_WITHIN } else { WRITE_WITHIN };
     let response = match tokio::time::timeout(patience, execution).await {
-        Ok(response) => error::finish(response, &document, operation_name.as_deref(), schema.most_cost),
+        Ok((response, has_waited)) => {
+            let may_be_disordered = has_waited && kind == OperationType::Query;
+            let name = operation_name.as_deref();
+            error::finish(response, &document, name, schema.most_cost, may_be_disordered)
+        }
         // A stock transaction goes on in its own task; a statement that only reads is safe to leave.
         Err(_) => ApiError::Unavailable.into_response(),
     };

@@ -6,6 +6,7 @@ use crate::drops;
 
 /// ISO 4217 money in minor units, so no price is ever a float.
 #[derive(Clone, SimpleObject)]
+#[graphql(serial)]
 pub(super) struct Money {
     /// In the currency's minor unit: 18000 is 180.00 USD.
     amount: i32,

@@ -4,15 +4,13 @@
 
 use async_graphql::{
     Name, PathSegment, Response, Value,
-    parser::types::{
-        BaseType, ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet, Type,
-    },
+    parser::types::{BaseType, ExecutableDocument, Field, Selection, SelectionSet, Type},
 };
 
-use super::shape;
+use super::{gate::Document, shape};
 
 /// Puts nulls into an answer with errors to this document.
-pub(super) fn put(response: &mut Response, document: &ExecutableDocument, operation_name: Option<&str>) {
+pub(super) fn put(response: &mut Response, document: &Document, operation_name: Option<&str>) {
     let Response { data, errors, .. } = response;
     // What was found before a field ran has no path, and no data.
     let paths: Vec<&[PathSegment]> =
@@ -67,12 +65,8 @@ fn clear(value: &mut Value, path: &[PathSegment]) {
 }
 
 /// Of each place on the path, whether its type is nullable.
-fn may_be_null(
-    document: &ExecutableDocument,
-    operation_name: Option<&str>,
-    path: &[PathSegment],
-) -> Vec<bool> {
-    let Some(operation) = operation(document, operation_name) else { return Vec::new() };
+fn may_be_null(document: &Document, operation_name: Option<&str>, path: &[PathSegment]) -> Vec<bool> {
+    let Some(operation) = document.operation(operation_name) else { return Vec::new() };
     let mut around = vec![(shape::root(operation.ty), &operation.selection_set.node)];
     let mut reached: Option<&Type> = None;
     let mut nullable = Vec::new();
@@ -81,7 +75,7 @@ fn may_be_null(
             PathSegment::Field(key) => {
                 let mut fields = Vec::new();
                 for (name, selections) in &around {
-                    collect(document, name, selections, key, &mut fields);
+                    collect(&document.parsed, name, selections, key, &mut fields);
                 }
                 let typed: Vec<(&Type, &Field)> = fields
                     .into_iter()
@@ -104,15 +98,6 @@ fn may_be_null(
         nullable.push(reached.is_some_and(|reached| reached.nullable));
     }
     nullable
-}
-
-fn operation<'a>(document: &'a ExecutableDocument, name: Option<&str>) -> Option<&'a OperationDefinition> {
-    let mut all = document.operations.iter();
-    let found = match name {
-        Some(name) => all.find(|(named, _)| named.is_some_and(|named| named == name)).or_else(|| all.next()),
-        None => all.next(),
-    };
-    found.map(|(_, operation)| &operation.node)
 }
 
 /// Adds the fields with this key, and the types that have them.

@@ -10,6 +10,7 @@ const LARGEST_PAGE: i32 = 50;
 
 /// Where a page lies in its list.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct PageInfo {
     /// Whether more entries follow: ask again with `after: endCursor`.
     has_next_page: bool,

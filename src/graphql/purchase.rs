@@ -31,7 +31,7 @@ impl Purchase {
 }
 
 /// A pair bought.
-#[Object]
+#[Object(serial)]
 impl Purchase {
     /// Opaque and stable: for `node`.
     pub(super) async fn id(&self) -> ID {
@@ -80,6 +80,7 @@ impl Purchase {
 
 /// A purchase with its place in a list.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct PurchaseEdge {
     /// The entry's place, for `after`.
     cursor: String,
@@ -89,6 +90,7 @@ pub(super) struct PurchaseEdge {
 
 /// A page of purchases.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct PurchaseConnection {
     /// The purchases with their places.
     edges: Vec<PurchaseEdge>,

@@ -21,7 +21,7 @@ const MOST_IDS: usize = 50;
 pub struct Query;
 
 /// What can be read. Only `viewer` needs a sign-in.
-#[Object]
+#[Object(serial)]
 impl Query {
     /// Drops, users, purchases and live reservations for everyone; closed reservations for their owner and
     /// administrators. Null for anything else.

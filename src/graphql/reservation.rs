@@ -54,7 +54,7 @@ pub(super) async fn drop_of(
 }
 
 /// A pair held for one buyer until `expiresAt`.
-#[Object]
+#[Object(serial)]
 impl Reservation {
     /// Opaque and stable: for `node`, `purchase` and `cancelReservation`.
     pub(super) async fn id(&self) -> ID {
@@ -109,6 +109,7 @@ impl Reservation {
 
 /// A reservation with its place in a list.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct ReservationEdge {
     /// The entry's place, for `after`.
     cursor: String,
@@ -118,7 +119,7 @@ pub(super) struct ReservationEdge {
 
 /// A page of reservations.
 #[derive(SimpleObject)]
-#[graphql(complex)]
+#[graphql(complex, serial)]
 pub(super) struct ReservationConnection {
     /// The reservations with their places.
     edges: Vec<ReservationEdge>,

@@ -32,10 +32,11 @@ impl Queue {
     }
 }
 
-/// Drives an execution to its end.
-pub(super) async fn finish<T>(queue: Queue, mut execution: BoxFuture<'_, T>) -> T {
-    let mut rounds = Rounds { queue, running: FuturesUnordered::new() };
-    poll_fn(|cx| rounds.poll(cx, |cx| execution.poll_unpin(cx))).await
+/// Drives an execution to its end. Also says whether it had to wait for anything.
+pub(super) async fn finish<T>(queue: Queue, mut execution: BoxFuture<'_, T>) -> (T, bool) {
+    let mut rounds = Rounds::new(queue);
+    let done = poll_fn(|cx| rounds.poll(cx, |cx| execution.poll_unpin(cx))).await;
+    (done, rounds.has_waited)
 }
 
 /// Drives an execution that has more than one result.
@@ -43,16 +44,21 @@ pub(super) fn follow<T: 'static>(
     queue: Queue,
     mut execution: BoxStream<'static, T>,
 ) -> impl Stream<Item = T> + use<T> {
-    let mut rounds = Rounds { queue, running: FuturesUnordered::new() };
+    let mut rounds = Rounds::new(queue);
     poll_stream(move |cx| rounds.poll(cx, |cx| execution.poll_next_unpin(cx)))
 }
 
 struct Rounds {
     queue: Queue,
     running: FuturesUnordered<Load>,
+    has_waited: bool,
 }
 
 impl Rounds {
+    fn new(queue: Queue) -> Self {
+        Self { queue, running: FuturesUnordered::new(), has_waited: false }
+    }
+
     fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -64,6 +70,7 @@ impl Rounds {
             if let Poll::Ready(done) = execution(cx) {
                 return Poll::Ready(done);
             }
+            self.has_waited = true;
             // What it asks for meanwhile waits for the round to end.
             if self.running.is_empty() {
                 self.running.extend(self.queue.take());

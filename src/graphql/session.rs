@@ -9,7 +9,7 @@ use crate::accounts::SessionTokens;
 pub(super) struct Session(pub(super) SessionTokens);
 
 /// Tokens of one sign-in on one device.
-#[Object]
+#[Object(serial)]
 impl Session {
     /// Send it as `Authorization: Bearer ..`, over a WebSocket in the payload of `connection_init`.
     async fn access_token(&self) -> &str {

@@ -14,7 +14,7 @@ pub(super) struct StockUpdate(pub(super) Shown);
 
 /// A drop's stock after a change, whole: a missed update needs no repair, the next one says it all.
 /// Select `drop { .. }` to update a normalised cache; the fields beside it are copies for clients without one.
-#[Object]
+#[Object(serial)]
 impl StockUpdate {
     /// Which drop.
     async fn drop_id(&self) -> ID {

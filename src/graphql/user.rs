@@ -33,7 +33,7 @@ impl From<&Person> for User {
 }
 
 /// What everyone may see of a person.
-#[Object]
+#[Object(serial)]
 impl User {
     /// Opaque and stable: for `node`.
     pub(super) async fn id(&self) -> ID {

@@ -36,7 +36,7 @@ impl Viewer {
 }
 
 /// The signed-in person, as only they see themselves.
-#[Object]
+#[Object(serial)]
 impl Viewer {
     /// For client caches; not a `Node`.
     async fn id(&self) -> ID {

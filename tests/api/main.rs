@@ -28,6 +28,7 @@ mod memory;
 mod migrations;
 mod network;
 mod nulls;
+mod order;
 mod plans;
 mod program;
 #[path = "../support/proxy.rs"]

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use async_graphql::parser::types::ExecutableDocument;
+use async_graphql::parser::types::{ExecutableDocument, OperationDefinition};
 use lru::LruCache;
 
 use super::variables;
@@ -37,6 +37,18 @@ impl Document {
         let is_filled = hollow::fill(&mut parsed);
         let can_be_known = parsed.operations.iter().count() == 1 && variables::stand_alone(&parsed);
         Self { can_be_known, is_filled, parsed, is_valid: AtomicBool::new(false) }
+    }
+
+    /// The operation that was asked for.
+    pub(in crate::graphql) fn operation(&self, name: Option<&str>) -> Option<&OperationDefinition> {
+        let mut all = self.parsed.operations.iter();
+        let found = match name {
+            Some(name) => {
+                all.find(|(named, _)| named.is_some_and(|named| named == name)).or_else(|| all.next())
+            }
+            None => all.next(),
+        };
+        found.map(|(_, operation)| &operation.node)
     }
 
     /// Whether it is known to be valid with any variables that [fit](variables::surely_fit).

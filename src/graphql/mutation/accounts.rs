@@ -66,6 +66,7 @@ impl From<SignupRefusal> for SignupUserError {
 
 /// What came of `signup`.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct SignupPayload {
     /// The first session of the new account; null when it was refused.
     session: Option<Session>,
@@ -97,6 +98,7 @@ user_error!(
 
 /// What came of `login`.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct LoginPayload {
     /// A new session; null when it was refused.
     session: Option<Session>,
@@ -126,6 +128,7 @@ user_error!(
 
 /// What came of `refresh`.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct RefreshPayload {
     /// The session with new tokens; null when it was refused: sign in again.
     session: Option<Session>,
@@ -145,6 +148,7 @@ pub(super) struct LogoutInput {
 
 /// What came of `logout`.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct LogoutPayload {
     /// How many sessions ended.
     ended_sessions: i32,
@@ -154,7 +158,7 @@ pub(super) struct LogoutPayload {
 #[derive(Default)]
 pub(super) struct AccountMutation;
 
-#[Object]
+#[Object(serial)]
 impl AccountMutation {
     /// Makes an account and signs it in.
     async fn signup(

@@ -46,6 +46,7 @@ impl From<CancelRefusal> for CancelReservationUserError {
 
 /// What came of `cancelReservation`.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct CancelReservationPayload {
     /// Cancelling a hold that is cancelled or expired already is a success that changes nothing.
     reservation: Option<Reservation>,
@@ -59,7 +60,7 @@ pub(super) struct CancelReservationPayload {
 #[derive(Default)]
 pub(super) struct CancelReservationMutation;
 
-#[Object]
+#[Object(serial)]
 impl CancelReservationMutation {
     /// Gives a held pair back before it lapses.
     async fn cancel_reservation(

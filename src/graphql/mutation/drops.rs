@@ -103,6 +103,7 @@ impl From<CreateRefusal> for CreateDropUserError {
 
 /// What came of `createDrop`.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct CreateDropPayload {
     /// The new drop; null when it was refused.
     drop: Option<SneakerDrop>,
@@ -132,6 +133,7 @@ user_error!(
 
 /// What came of `cancelDrop`.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct CancelDropPayload {
     /// The drop, withdrawn; null when there is none.
     drop: Option<SneakerDrop>,
@@ -143,7 +145,7 @@ pub(super) struct CancelDropPayload {
 #[derive(Default)]
 pub(super) struct DropMutation;
 
-#[Object]
+#[Object(serial)]
 impl DropMutation {
     /// Announces a drop with its opening stock. Administrators only.
     async fn create_drop(

@@ -82,7 +82,7 @@ macro_rules! user_error {
         }
 
         $(#[$doc])*
-        #[async_graphql::Object]
+        #[async_graphql::Object(serial)]
         impl $name {
             /// What was refused, for programs.
             async fn code(&self) -> $code {

@@ -52,6 +52,7 @@ impl From<PurchaseRefusal> for PurchaseUserError {
 
 /// What came of `purchase`.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct PurchasePayload {
     /// The same purchase again when the reservation was bought before: a retry is safe.
     purchase: Option<Purchase>,
@@ -67,7 +68,7 @@ pub(super) struct PurchasePayload {
 #[derive(Default)]
 pub(super) struct PurchaseMutation;
 
-#[Object]
+#[Object(serial)]
 impl PurchaseMutation {
     /// Turns the buyer's live hold into a purchase, once.
     async fn purchase(

@@ -95,6 +95,7 @@ impl From<ReserveRefusal> for ReserveUserError {
 
 /// What came of `reserve`.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct ReservePayload {
     /// The hold. On LIMIT_REACHED the live one that the buyer has already, if there is one.
     reservation: Option<Reservation>,
@@ -110,7 +111,7 @@ pub(super) struct ReservePayload {
 #[derive(Default)]
 pub(super) struct ReserveMutation;
 
-#[Object]
+#[Object(serial)]
 impl ReserveMutation {
     /// Holds one pair for the signed-in buyer. Never oversells; a hold lapses by itself.
     async fn reserve(
