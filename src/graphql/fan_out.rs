@@ -15,7 +15,7 @@ use std::{
 };
 
 use async_graphql::{Request, Response, ServerError, Variables};
-use futures_util::{Stream, StreamExt as _, stream, stream::BoxStream};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, future, stream, stream::BoxStream};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout},
@@ -131,10 +131,14 @@ impl FanOut {
                 let (schema, app) = (schema.clone(), app.clone());
                 Ok(updates
                     .then(move |shown| {
+                        // Nearly all find it told, and share nothing more.
+                        if let Some(payload) = wording.find(&shown) {
+                            return future::ready(Some(payload)).left_future();
+                        }
                         let (wording, schema, app) = (wording.clone(), schema.clone(), app.clone());
-                        async move { wording.payload(&schema, &app, shown).await }
+                        async move { wording.payload(&schema, &app, shown).await }.right_future()
                     })
-                    .filter_map(std::future::ready)
+                    .filter_map(future::ready)
                     .boxed())
             }
         }
@@ -173,9 +177,6 @@ impl FanOut {
 impl Wording {
     /// How `shown` looks in these words. `None`: there is nothing of it to show.
     async fn payload(self: &Arc<Self>, schema: &Schema, app: &App, shown: Shown) -> Option<Payload> {
-        if let Some(payload) = self.find(&shown) {
-            return Some(payload);
-        }
         loop {
             // Before the look, or what is done between the two would not be heard.
             let mut done = pin!(self.done.notified());

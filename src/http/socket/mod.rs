@@ -5,7 +5,7 @@
 
 mod protocol;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     extract::ws::{Message, WebSocket, WebSocketUpgrade},
@@ -119,7 +119,9 @@ impl Session {
     /// Talks until one side ends it. `Ok`: how to say goodbye.
     async fn talk(&mut self) -> Result<Goodbye, Gone> {
         let mut closing = self.site.closing.clone();
-        let init_deadline = Instant::now() + INIT_WITHIN;
+        // Once, and not with each update: ten thousand sockets would stand in line to be told of it.
+        let mut closing = pin!(begun(&mut closing));
+        let mut init_deadline = pin!(tokio::time::sleep(INIT_WITHIN));
         let mut last_heard = Instant::now();
         let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
         let mut check_token = tokio::time::interval(CHECK_TOKEN_EVERY);
@@ -148,8 +150,8 @@ impl Session {
                         return Ok(Goodbye::FORBIDDEN);
                     }
                 }
-                () = tokio::time::sleep_until(init_deadline), if !self.ready => return Ok(Goodbye::INIT_TIMEOUT),
-                () = begun(&mut closing), if self.operations.values().all(|started| !started.ends) => return Ok(Goodbye::RESTART),
+                () = &mut init_deadline, if !self.ready => return Ok(Goodbye::INIT_TIMEOUT),
+                () = &mut closing, if self.operations.values().all(|started| !started.ends) => return Ok(Goodbye::RESTART),
             }
         }
     }
