@@ -8,9 +8,10 @@ mod secrets;
 mod serve;
 mod signals;
 
-use std::process::ExitCode;
+use std::{num::NonZero, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{self, Handle};
 
 use crate::{
     accounts::Role,
@@ -93,24 +94,33 @@ pub fn main() -> ExitCode {
         }
     };
     telemetry::init_logging(config.log_format, &config.log_filter);
-    let done = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => {
-            let done = runtime.block_on(run(command, &config));
-            // Not waiting for what nobody waits for any more, such as a PostgreSQL that does not stop.
-            runtime.shutdown_background();
-            done
-        }
-        Err(error) => Err(error.into()),
-    };
-    done.unwrap_or_else(|failure| {
+    on_runtimes(command, &config).unwrap_or_else(|failure| {
         eprintln!("sneaker-drop: {failure}");
         ExitCode::FAILURE
     })
 }
 
-async fn run(command: Command, config: &Config) -> Result<ExitCode, Failure> {
+/// What sells has threads of its own, one for each processor but one: PostgreSQL answers sooner, and a thread that stays
+/// where it is finds what it needs in the processor's caches. What only reads, queries and open pages, has one for
+/// each processor, and cannot hold up a sale.
+fn on_runtimes(command: Command, config: &Config) -> Result<ExitCode, Failure> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let [sellers, readers] =
+        [("sells", processors.saturating_sub(1).max(1)), ("reads", processors)].map(|(name, threads)| {
+            let mut builder = runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads).thread_name(name).enable_all().build()
+        });
+    let (sellers, readers) = (sellers?, readers?);
+    let done = sellers.block_on(run(command, config, readers.handle()));
+    // Not waiting for what nobody waits for any more, such as a PostgreSQL that does not stop.
+    sellers.shutdown_background();
+    readers.shutdown_background();
+    done
+}
+
+async fn run(command: Command, config: &Config, readers: &Handle) -> Result<ExitCode, Failure> {
     match command {
-        Command::Serve(arguments) => serve::serve(config, arguments).await,
+        Command::Serve(arguments) => serve::serve(config, arguments, readers).await,
         Command::Migrate => database::migrate(config).await,
         Command::Seed => database::seed(config).await,
         Command::Admin(AdminCommand::Grant { email }) => {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
+use tokio::{net::TcpListener, runtime::Handle, sync::oneshot, task::JoinSet};
 
 use super::{
     Failure, database, demo,
@@ -26,7 +26,11 @@ pub(super) struct ServeArguments {
     no_migrate: bool,
 }
 
-pub(super) async fn serve(config: &Config, arguments: ServeArguments) -> Result<ExitCode, Failure> {
+pub(super) async fn serve(
+    config: &Config,
+    arguments: ServeArguments,
+    readers: &Handle,
+) -> Result<ExitCode, Failure> {
     // The address first: nothing was begun yet when it is taken.
     let listener = http::listen((config.host, config.port).into())
         .map_err(|error| format!("cannot listen on {}:{}: {error}", config.host, config.port))?;
@@ -42,7 +46,7 @@ pub(super) async fn serve(config: &Config, arguments: ServeArguments) -> Result<
     // Before the database is reached: a signal must not leave a private PostgreSQL behind.
     let mut signals = Signals::listen()?;
     let reached = database::Reached::reach(config, Role::Server).await?;
-    let served = on_database(config, &reached, listener, arguments, &mut signals).await;
+    let served = on_database(config, &reached, listener, arguments, readers, &mut signals).await;
     let left = tokio::select! {
         left = reached.leave() => left,
         () = signals.next() => Err("not waiting for the private PostgreSQL to stop; the next start waits for it".into()),
@@ -60,6 +64,7 @@ async fn on_database(
     reached: &database::Reached,
     listener: TcpListener,
     arguments: ServeArguments,
+    readers: &Handle,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
     let (app, _background) = tokio::select! {
@@ -84,6 +89,7 @@ async fn on_database(
         limits: config.limits,
         graphiql: config.graphiql,
         introspection: config.introspection,
+        readers: readers.clone(),
     };
     let (stop, told_to_stop) = oneshot::channel::<()>();
     let served = async {

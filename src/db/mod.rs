@@ -74,16 +74,28 @@ pub struct Database {
 }
 
 impl Database {
-    /// A pool over `settings`, whose URL must be there. Connects to nothing yet.
+    /// A pool over `settings`, whose URL must be there. Connects to nothing yet. What comes and goes over its connections is
+    /// the work of the runtime that calls this, whoever uses them.
+    ///
+    /// # Errors
+    /// There is no URL, or it is wrong.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
     pub fn new(settings: &DatabaseConfig, metrics: &Metrics) -> Result<Self, ConnectError> {
         let url = settings.url.as_ref().ok_or(ConnectError::NoUrl)?;
         let connector = Connector::new(url)?.for_requests(metrics.clone());
+        let runtime = Handle::current();
         let mut config = ManagerConfig::default();
         // A dead connection shows as closed; the ping that the default sends costs each request a round trip.
         config.recycling_method = RecyclingMethod::Fast;
         config.custom_setup = Box::new(move |_| {
             let connector = connector.clone();
-            Box::pin(async move { connector.connect().await.map_err(ConnectError::into_diesel) })
+            let connected = runtime.spawn(async move { connector.connect().await });
+            Box::pin(async move {
+                let broken = |_| Err(ConnectError::Connect("the attempt broke off".to_owned()));
+                connected.await.unwrap_or_else(broken).map_err(ConnectError::into_diesel)
+            })
         });
         let manager = AsyncDieselConnectionManager::new_with_config(url.expose_secret(), config);
         let pool = pool::Pool::builder(manager)

@@ -25,7 +25,7 @@ use super::{
     operation, origin, socket, stream,
 };
 use crate::{
-    graphql::{self, Answer, Credentials},
+    graphql::{self, Answer, ApiError, Credentials},
     telemetry::Outcome,
 };
 
@@ -152,8 +152,18 @@ async fn execute(
             answer::malformed(StatusCode::BAD_REQUEST, media_type, why)
         }
         Ok(admitted) => {
-            let Answer { response, good } =
-                graphql::execute(&site.schema, admitted, &site.app, credentials, site.client(parts)).await;
+            let (there, client) = (site.clone(), site.client(parts));
+            let executed = async move {
+                graphql::execute(&there.schema, admitted, &there.app, credentials, client).await
+            };
+            let answer = match kind {
+                Some(OperationType::Query) => operation::by_itself(&site.readers, executed).await,
+                _ => Some(executed.await),
+            };
+            let Some(Answer { response, good }) = answer else {
+                let broken = ApiError::internal("a query broke off");
+                return answer::executed(media_type, &broken.into_response());
+            };
             let Some((asked, shelf)) = asked.zip(good) else {
                 return answer::executed(media_type, &response);
             };

@@ -34,6 +34,7 @@ use axum::{
 use ipnet::IpNet;
 use tokio::{
     net::TcpListener,
+    runtime::Handle,
     sync::{mpsc, watch},
 };
 use tower::ServiceBuilder;
@@ -87,6 +88,8 @@ pub struct HttpSettings {
     pub graphiql: bool,
     /// Whether introspection is answered.
     pub introspection: bool,
+    /// Where queries and open pages run. Requests, and with them mutations, run where the server does.
+    pub readers: Handle,
 }
 
 /// What every route needs. Each layer has it, and a request goes through all of them.
@@ -102,6 +105,7 @@ struct Inner {
     persisted: Persisted,
     kept: Kept,
     limits: Limits,
+    readers: Handle,
     places: Places,
     trusted_proxies: Box<[IpNet]>,
     proxy_header: ProxyHeader,
@@ -137,6 +141,7 @@ pub async fn serve(
         schema: schema(settings.introspection, &settings.limits),
         fan_out: FanOut::default(),
         limits: settings.limits,
+        readers: settings.readers.clone(),
         places: Places::new(settings.limits.streams_per_address),
         trusted_proxies: settings.trusted_proxies.clone().into(),
         proxy_header: settings.proxy_header,

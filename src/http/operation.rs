@@ -8,7 +8,7 @@ use std::{
 
 use async_graphql::{Response, ServerError, Value, parser::types::OperationType};
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream, stream::BoxStream};
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{runtime::Handle, sync::Semaphore, task::JoinSet};
 
 use crate::{
     client::Client,
@@ -58,15 +58,17 @@ pub(super) fn start(
             return Started { events, ends: true };
         }
     };
-    let site = site.clone();
+    let (site, readers) = (site.clone(), site.readers.clone());
     if admitted.kind == OperationType::Subscription {
-        let started = by_itself(async move {
+        let subscribed = async move {
             match site.fan_out.subscribe(&site.schema, admitted, &site.app, credentials).await {
                 Ok(payloads) => payloads.map(Event::Next).boxed(),
                 Err(errors) => stream::iter([Event::Error(errors)]).boxed(),
             }
-        })
-        .map(|started| started.unwrap_or_else(|| stream::iter([broken()]).boxed()));
+        };
+        let started = async move {
+            by_itself(&readers, subscribed).await.unwrap_or_else(|| stream::iter([broken()]).boxed())
+        };
         // An error is the last word of its operation.
         let done = stream::iter([Event::Complete]);
         return Started { events: started.flatten_stream().chain(done).boxed(), ends: false };
@@ -83,7 +85,7 @@ pub(super) fn start(
     let events = async move {
         // Held until all is told. It is never closed.
         let place = answers.acquire_owned().await;
-        let event = by_itself(executed).await.unwrap_or_else(broken);
+        let event = by_itself(&readers, executed).await.unwrap_or_else(broken);
         stream::iter([event, Event::Complete]).inspect(move |_| {
             let _ = &place;
         })
@@ -91,10 +93,13 @@ pub(super) fn start(
     Started { events: events.flatten_stream().boxed(), ends: true }
 }
 
-/// Runs in a task, which ends with whoever waits for it. `None`: it panicked.
-async fn by_itself<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+/// Runs in a task on `runtime`, which ends with whoever waits for it. `None`: it panicked.
+pub(super) async fn by_itself<T: Send + 'static>(
+    runtime: &Handle,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
     let mut task = JoinSet::new();
-    task.spawn(work);
+    task.spawn_on(work, runtime);
     task.join_next().await?.ok()
 }
 

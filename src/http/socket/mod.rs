@@ -70,10 +70,13 @@ pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Resp
         .max_write_buffer_size(LARGEST_MESSAGE * 16)
         .max_message_size(LARGEST_MESSAGE)
         .max_frame_size(LARGEST_MESSAGE)
-        .on_upgrade(move |socket| async move {
-            let _held = (place, site.socket_alive.clone(), Counted::new(site.app.metrics.clone()));
-            let (operations, answers) = (StreamMap::new(), Arc::new(Semaphore::new(ANSWERS)));
-            Session { site, socket, credentials, client, ready: false, operations, answers }.run().await;
+        .on_upgrade(async move |socket| {
+            let readers = site.readers.clone();
+            readers.spawn(async move {
+                let _held = (place, site.socket_alive.clone(), Counted::new(site.app.metrics.clone()));
+                let (operations, answers) = (StreamMap::new(), Arc::new(Semaphore::new(ANSWERS)));
+                Session { site, socket, credentials, client, ready: false, operations, answers }.run().await;
+            });
         })
 }
 

@@ -16,6 +16,7 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot, watch},
     time::{Instant, timeout},
 };
@@ -61,6 +62,8 @@ pub(super) struct Queues {
     idle: Duration,
     /// Transactions under way.
     under_way: watch::Sender<usize>,
+    /// Where the queues run, whoever opens them.
+    runtime: Handle,
 }
 
 impl Queues {
@@ -72,7 +75,18 @@ impl Queues {
         largest_batch: usize,
     ) -> Self {
         let under_way = watch::Sender::new(0);
-        Self { open: Mutex::default(), db, drops, feed, metrics, largest_batch, idle: IDLE, under_way }
+        let runtime = Handle::current();
+        Self {
+            open: Mutex::default(),
+            db,
+            drops,
+            feed,
+            metrics,
+            largest_batch,
+            idle: IDLE,
+            under_way,
+            runtime,
+        }
     }
 
     /// Runs the operation in the drop's next batch and returns its answer.
@@ -131,7 +145,7 @@ impl Queues {
         let queue = there.map(|there| there.messages.clone()).unwrap_or_else(|| {
             let (messages, receiver) = mpsc::channel(LONGEST_QUEUE);
             let memory = Arc::new(Memory::default());
-            tokio::spawn(Queue::new(self.clone(), drop_id, receiver, memory.clone()).work());
+            self.runtime.spawn(Queue::new(self.clone(), drop_id, receiver, memory.clone()).work());
             open.insert(drop_id, Open { messages: messages.clone(), memory });
             self.count(&open);
             messages

@@ -131,6 +131,7 @@ impl TestApp {
             limits,
             graphiql: true,
             introspection: true,
+            readers: tokio::runtime::Handle::current(),
         };
         let (shutdown, stop) = oneshot::channel();
         let background = if background { app.start() } else { JoinSet::new() };
