@@ -168,8 +168,8 @@ impl Board {
         Some(Generation { number, next_change })
     }
 
-    pub(super) fn find(&self, id: DropId) -> Option<Arc<DropState>> {
-        Some(self.lock().current()?.entries.get(&id)?.shown.state.clone())
+    pub(super) fn shown(&self, id: DropId) -> Option<Shown> {
+        Some(self.lock().current()?.entries.get(&id)?.shown.clone())
     }
 
     /// The page as the database would give it; `None`: only the database can, for the list has drops that are over.

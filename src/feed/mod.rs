@@ -33,7 +33,7 @@ use crate::{
     telemetry::Metrics,
 };
 use board::Board;
-use channel::Channels;
+use channel::{Channels, Watching};
 
 /// How often versions are compared with the database's, watched or not: what happened through another server, or was
 /// committed by one that died before it could tell, shows this much later at most.
@@ -100,9 +100,24 @@ impl Feed {
     pub async fn watch_drop(&self, id: DropId) -> Result<Option<impl Stream<Item = Shown> + use<>>, DbError> {
         // Watching first and reading second leaves no gap between the two.
         let watching = self.channels.watch(id);
-        let Some(state) = self.drops.find(id).await? else { return Ok(None) };
-        self.publish(Arc::new(state));
+        match self.known(id, &watching) {
+            Some(shown) => self.channels.show(shown),
+            None => {
+                let Some(state) = self.drops.find(id).await? else { return Ok(None) };
+                self.publish(Arc::new(state));
+            }
+        }
         Ok(Some(pace::one_drop(watching)))
+    }
+
+    /// How the drop stands, where that is known: a drop brings ten thousand pages in its first minute, and were each to
+    /// read it, they would wait for each other until some are turned away.
+    fn known(&self, id: DropId, watching: &Watching) -> Option<Shown> {
+        // While the poll succeeds, it keeps what is watched as right as what is open.
+        let shown = self.board.shown(id).or_else(|| self.board.generation().and(watching.newest()))?;
+        // The clock has changed it: it is about to be read again.
+        let is_due = shown.next_clock_change().is_some_and(|moment| moment <= Instant::now());
+        (!is_due).then_some(shown)
     }
 
     /// The states of every active drop, the current ones at once, and the last one of each that leaves.
@@ -111,6 +126,13 @@ impl Feed {
     /// The database.
     pub async fn watch_board(&self) -> Result<impl Stream<Item = Shown> + use<>, DbError> {
         let watching = self.board.watch();
+        if self.board.generation().is_none() {
+            self.read_the_active().await?;
+        }
+        Ok(pace::board(watching).boxed())
+    }
+
+    async fn read_the_active(&self) -> Result<(), DbError> {
         let mut after = None;
         loop {
             let statuses = vec![DropStatus::Live, DropStatus::SoldOut];
@@ -121,7 +143,7 @@ impl Feed {
                 self.publish(Arc::new(state));
             }
             if !page.has_next {
-                return Ok(pace::board(watching).boxed());
+                return Ok(());
             }
         }
     }
@@ -138,7 +160,7 @@ impl Feed {
 
     /// An open drop at its newest version known here. `None`: the database has to be asked.
     pub fn find(&self, id: DropId) -> Option<Arc<DropState>> {
-        self.board.find(id)
+        Some(self.board.shown(id)?.state)
     }
 
     /// A page of open drops, each at its newest version known here. `None`: the database has to be asked.

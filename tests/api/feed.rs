@@ -1,6 +1,6 @@
 //! Who watches is told.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use async_graphql::Request;
 use chrono::{TimeDelta, Utc};
@@ -14,7 +14,7 @@ use sneaker_drop::{
 };
 use tokio::time::timeout;
 
-use crate::harness::{HeldLock, Socket, drive, drive_still, global};
+use crate::harness::{HeldLock, Socket, at_once, drive, drive_still, eventually, global};
 
 const WATCH: &str = "subscription($id: ID!) { stockUpdated(dropId: $id) {
     dropId status version availableStock heldStock soldStock totalStock at sizes { size availableStock }
@@ -46,6 +46,41 @@ async fn a_subscriber_gets_the_state_at_once_and_then_each_change() {
         app.purchase(&buyer, &hold).await;
         let third = socket.next().await["stockUpdated"].take();
         assert_eq!((&third["version"], &third["soldStock"]), (&json!(3), &json!(1)));
+    })
+    .await;
+}
+
+/// A drop brings ten thousand pages in its first minute: were each to read the drop, they would wait for each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_come_at_once_read_the_drop_no_more_often_than_one() {
+    drive(async |app| {
+        let over = app.drop(&[("ONE", 1)]).await;
+        app.sql("UPDATE drops SET starts_at = now() - interval '2 h', ends_at = now()").await;
+        let open = app.drop(&[("ONE", 1)]).await;
+        // What is over stays on the board for a minute, but not on that of a server that comes later.
+        let late = app.second().await;
+        let first = late.app.feed.watch_drop(over).await.unwrap().unwrap();
+        for watched in [Some(open), Some(over), None] {
+            eventually(async || {
+                let before = late.app.metrics.sql_statements.get();
+                let come = (0..100).map(async |_| match watched {
+                    Some(drop) => {
+                        let updates = late.app.feed.watch_drop(drop).await.unwrap().unwrap();
+                        assert_eq!(pin!(updates).next().await.unwrap().state.id, drop);
+                    }
+                    None => {
+                        let updates = late.app.feed.watch_board().await.unwrap();
+                        assert_eq!(pin!(updates).next().await.unwrap().state.id, open);
+                    }
+                });
+                at_once(come).await;
+                // What runs in the background is counted too.
+                late.app.metrics.sql_statements.get() == before
+            })
+            .await;
+        }
+        drop(first);
+        late.stop().await;
     })
     .await;
 }
