@@ -60,15 +60,13 @@ pub(super) fn start(
     };
     let (site, readers) = (site.clone(), site.readers.clone());
     if admitted.kind == OperationType::Subscription {
-        let subscribed = async move {
+        let subscribed = by_itself(&readers, async move {
             match site.fan_out.subscribe(&site.schema, admitted, &site.app, credentials).await {
                 Ok(payloads) => payloads.map(Event::Next).boxed(),
                 Err(errors) => stream::iter([Event::Error(errors)]).boxed(),
             }
-        };
-        let started = async move {
-            by_itself(&readers, subscribed).await.unwrap_or_else(|| stream::iter([broken()]).boxed())
-        };
+        });
+        let started = subscribed.map(|started| started.unwrap_or_else(|| stream::iter([broken()]).boxed()));
         // An error is the last word of its operation.
         let done = stream::iter([Event::Complete]);
         return Started { events: started.flatten_stream().chain(done).boxed(), ends: false };
@@ -93,14 +91,15 @@ pub(super) fn start(
     Started { events: events.flatten_stream().boxed(), ends: true }
 }
 
-/// Runs in a task on `runtime`, which ends with whoever waits for it. `None`: it panicked.
-pub(super) async fn by_itself<T: Send + 'static>(
-    runtime: &Handle,
-    work: impl Future<Output = T> + Send + 'static,
-) -> Option<T> {
+/// Starts a task on `runtime`, which ends with whoever waits for it. `None`: it panicked. The work itself is in the task
+/// alone: what waits may be kept for as long as a subscription lasts.
+pub(super) fn by_itself<W>(runtime: &Handle, work: W) -> impl Future<Output = Option<W::Output>> + use<W>
+where
+    W: Future<Output: Send> + Send + 'static,
+{
     let mut task = JoinSet::new();
     task.spawn_on(work, runtime);
-    task.join_next().await?.ok()
+    async move { task.join_next().await?.ok() }
 }
 
 fn broken() -> Event {
