@@ -2,12 +2,12 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use futures_util::{Stream, stream};
-use tokio::{sync::watch, time::Instant};
+use tokio::{runtime::Handle, sync::watch, time::Instant};
 
 use super::{board::WatchingBoard, channel::Watching, shown::Shown};
 use crate::ids::DropId;
@@ -19,6 +19,9 @@ const BETWEEN_UPDATES: Duration = Duration::from_millis(50);
 /// subscribers, only for them to see that it is too early, the server would do nothing else.
 pub(super) struct Bell {
     rings: watch::Sender<()>,
+    /// Where the first who listens runs. To wake ten thousand takes ten milliseconds, and they are not to be those of who
+    /// changed the drop.
+    runtime: OnceLock<Handle>,
     pace: Mutex<Pace>,
 }
 
@@ -32,10 +35,11 @@ struct Pace {
 impl Bell {
     pub(super) fn new() -> Arc<Self> {
         let pace = Pace { due: Instant::now(), is_awaited: false };
-        Arc::new(Self { rings: watch::Sender::new(()), pace: Mutex::new(pace) })
+        Arc::new(Self { rings: watch::Sender::new(()), runtime: OnceLock::new(), pace: Mutex::new(pace) })
     }
 
     pub(super) fn listen(&self) -> watch::Receiver<()> {
+        self.runtime.get_or_init(Handle::current);
         self.rings.subscribe()
     }
 
@@ -46,15 +50,17 @@ impl Bell {
     /// Rings for a change that was made: at once when it is urgent or the last one was long enough ago, else as soon as
     /// it was.
     pub(super) fn ring(self: &Arc<Self>, is_urgent: bool) {
+        let Some(runtime) = self.runtime.get() else { return };
         let now = Instant::now();
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         if is_urgent || pace.due <= now {
             pace.due = now + BETWEEN_UPDATES;
-            self.rings.send_replace(());
+            let bell = self.clone();
+            runtime.spawn(async move { bell.rings.send_replace(()) });
         } else if !pace.is_awaited {
             pace.is_awaited = true;
             let (bell, due) = (self.clone(), pace.due);
-            tokio::spawn(async move {
+            runtime.spawn(async move {
                 tokio::time::sleep_until(due).await;
                 bell.pace.lock().unwrap_or_else(PoisonError::into_inner).is_awaited = false;
                 // An urgent change may have rung since, and put off the next: this is kept waiting as well.
