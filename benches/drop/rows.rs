@@ -135,6 +135,11 @@ async fn sell(plan: &Plan, [same, bare]: &[Pgbench<'_>; 2], server: &Server, fig
     figures.add("p50 at 64", ours.percentile(0.5));
     figures.add("p99 at 64", ours.percentile(0.99));
 
+    let drop = server.drop_of_pairs_held_before(&[("US 9", PAIRS)], 3_600).await;
+    let again = reservations(server, &drop, 64, plan.time / 2).await.per_second();
+    figures.add("reservations, pairs held before", again);
+    figures.add("reservations, pairs held before / never held", again / ours.per_second());
+
     let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
     let crowd = reservations(server, &drop, 256, plan.time).await;
     figures.add("reservations at 256", crowd.per_second());

@@ -104,10 +104,24 @@ impl Server {
 
     /// A live drop; the server knows of it when this returns.
     pub async fn drop(&self, sizes: &[(&str, i32)], hold_seconds: i32, limit: i32) -> String {
-        let new = shoe(sizes, hold_seconds, limit);
-        let id: DropId = Drops::new(&self.database).create(new).await.unwrap().id;
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        let id = self.create(sizes, hold_seconds, limit).await;
         NodeId::Drop(id).encode()
+    }
+
+    /// The same, of which every pair was held before and came back. The server does not know which.
+    pub async fn drop_of_pairs_held_before(&self, sizes: &[(&str, i32)], hold_seconds: i32) -> String {
+        let id = self.create(sizes, hold_seconds, 1).await;
+        let mut connection = AsyncPgConnection::establish(&self.url).await.unwrap();
+        let all = format!("UPDATE drop_sizes SET next_pair = total + 1 WHERE drop_id = '{id}'");
+        diesel::sql_query(all).execute(&mut connection).await.unwrap();
+        NodeId::Drop(id).encode()
+    }
+
+    async fn create(&self, sizes: &[(&str, i32)], hold_seconds: i32, limit: i32) -> DropId {
+        let new = shoe(sizes, hold_seconds, limit);
+        let id = Drops::new(&self.database).create(new).await.unwrap().id;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        id
     }
 
     /// Resident memory, in bytes.

@@ -8,6 +8,7 @@ mod batch;
 mod decide;
 mod expected;
 mod first_pages;
+mod freed;
 mod lists;
 mod memory;
 mod moves;

@@ -146,6 +146,38 @@ async fn two_servers_that_take_turns_keep_every_limit() {
     .await;
 }
 
+/// All pairs were held before. Each server knows of those that came back through it, and the other gives them out.
+#[tokio::test(flavor = "multi_thread")]
+async fn pairs_that_came_back_are_given_out_by_two_servers() {
+    drive_still(async |app| {
+        const PAIRS: i32 = 30;
+        let server = app.still_second().await;
+        let drop = app.drop(&[("ONE", PAIRS)]).await;
+        let mut held = app.holds(drop, PAIRS).await;
+        for round in 0..6 {
+            // Two thirds come back, by two servers, who give them out again at once.
+            let back = held.split_off(10);
+            let give_back = back.iter().enumerate().map(|(index, (user, id))| {
+                let there = if index % 3 == round % 3 { app } else { &server };
+                there.app.stock.cancel_reservation(*user, *id)
+            });
+            for answer in join_all(give_back).await {
+                assert_eq!(answer.unwrap().refusal, None);
+            }
+            // So that neither takes it for sold out.
+            for server in [app, &server] {
+                server.app.stock.cancel_reservation(UserId::new(), back[0].1).await.unwrap();
+            }
+            let (few, many) = tokio::join!(app.holds(drop, 5), server.holds(drop, 14));
+            held.splice(0..0, few.into_iter().chain(many));
+            held.extend(app.holds(drop, 1).await);
+            assert_eq!(app.counts(drop).await, [0, i64::from(PAIRS), 0]);
+        }
+        server.stop().await;
+    })
+    .await;
+}
+
 /// PostgreSQL may send what a statement returns before it has committed what it did.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_committed_is_not_told() {

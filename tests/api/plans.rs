@@ -106,3 +106,33 @@ async fn a_batch_reads_few_rows_of_a_table_that_was_nearly_empty_when_it_was_pla
     })
     .await;
 }
+
+/// Every pair of this drop was held before, and two servers sell it in turn: what one knows of pairs that came back, the
+/// other may have given out.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_back_is_found_among_many_that_are_held() {
+    drive_still(async |app| {
+        const FREE: i32 = 100;
+        let drop = app.drop(&[("ONE", HOLDS)]).await;
+        let before = rows_read(app).await;
+        apart(app, async |one| {
+            let held = one.holds(drop, HOLDS).await;
+            let given_back = held.into_iter().step_by(8).take(FREE.try_into().unwrap());
+            at_once(given_back.map(|(user, id)| one.app.stock.cancel_reservation(user, id))).await;
+            apart(app, async |other| {
+                for _ in 0..FREE / 2 {
+                    one.holds(drop, 1).await;
+                    other.holds(drop, 1).await;
+                }
+            })
+            .await;
+        })
+        .await;
+        assert_eq!(app.counts(drop).await, [0, HOLDS.into(), 0]);
+        let read = rows_read(app).await - before;
+        // The other one, which has closed none of these holds, looks for what is free once.
+        let most = 20 * i64::from(HOLDS + 2 * FREE);
+        assert!(read < most, "{read} rows were read");
+    })
+    .await;
+}

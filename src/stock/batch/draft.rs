@@ -4,7 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use chrono::TimeDelta;
 
-use super::{Done, numbers::Numbers};
+use super::{
+    Done,
+    numbers::{Given, Numbers},
+};
 use crate::{
     clock::{ClockReading, Timestamp},
     db::DbError,
@@ -14,6 +17,7 @@ use crate::{
         Reservation, ReservationStatus,
         decide::{Grant, Known, Look, Plan, Verdict},
         expected::{Basis, Expected, Left},
+        freed::Freed,
         moves::Move,
         operation::{Answer, Refusal},
         queries::{Planned, Settled, Version},
@@ -27,8 +31,8 @@ pub(super) struct Draft {
     pub(super) plan: Plan,
     /// All that is known of.
     holds: HashMap<HoldId, Known>,
-    /// The pair of each grant, once they are given.
-    pairs: Vec<i32>,
+    /// The pair of each grant, once they are given; and those that the closings give back and nobody gets, by size.
+    given: Given,
     moves: Vec<Move>,
 }
 
@@ -45,17 +49,17 @@ impl Draft {
         let plan = decide(&basis.look);
         let known = std::mem::take(&mut basis.look.known);
         let holds = known.into_iter().map(|known| (known.reservation.id.hold_id, known)).collect();
-        Self { drop_id, basis, plan, holds, pairs: Vec::new(), moves: Vec::new() }
+        Self { drop_id, basis, plan, holds, given: Given::default(), moves: Vec::new() }
     }
 
     /// The pairs for its grants, as far as they are known.
-    pub(super) fn numbers(&self) -> Numbers {
-        Numbers::at_hand(&self.basis.look, &self.plan, &self.basis.next_pairs, &self.holds)
+    pub(super) fn numbers(&self, freed: &Freed) -> Numbers {
+        Numbers::at_hand(&self.basis.look, &self.plan, &self.basis.next_pairs, &self.holds, freed)
     }
 
     /// Gives each grant its pair.
     pub(super) fn give(&mut self, numbers: Numbers) -> Result<(), DbError> {
-        self.pairs = numbers.give_to(&self.plan.grants)?;
+        self.given = numbers.give_to(&self.plan.grants)?;
         self.moves = self.moves();
         Ok(())
     }
@@ -73,7 +77,7 @@ impl Draft {
                 one.close(closing.to);
             }
         }
-        for (grant, pair_number) in self.plan.grants.iter().zip(&self.pairs) {
+        for (grant, pair_number) in self.plan.grants.iter().zip(&self.given.pairs) {
             if let Some(one) = moves.get_mut(grant.size.as_str()) {
                 one.reserve(*pair_number);
             }
@@ -92,7 +96,7 @@ impl Draft {
             newcomers: newcomers.as_deref(),
             plan: &self.plan,
             closed_sizes: closed.map(|known| known.reservation.size.as_str()).collect(),
-            pairs: &self.pairs,
+            pairs: &self.given.pairs,
             moves: &self.moves,
         }
     }
@@ -118,7 +122,7 @@ impl Draft {
             }
         }
         let expires_at = look.now + TimeDelta::seconds(look.catalogue.hold_seconds.into());
-        for (grant, pair_number) in self.plan.grants.iter().zip(&self.pairs) {
+        for (grant, pair_number) in self.plan.grants.iter().zip(&self.given.pairs) {
             let id = ReservationId { drop_id: self.drop_id, hold_id: grant.hold_id };
             self.holds.insert(grant.hold_id, made(grant, id, *pair_number, look, expires_at));
         }
@@ -177,8 +181,11 @@ impl Outcome {
     }
 
     /// What to tell, and how it left the drop that the batch `before` had left.
-    pub(super) fn end(self, before: Option<Expected>) -> (Done, Expected) {
-        let Self { draft: Draft { basis, holds, .. }, version, done } = self;
+    pub(super) fn end(self, before: Option<Expected>, freed: &mut Freed) -> (Done, Expected) {
+        let Self { draft: Draft { basis, plan, holds, given, .. }, version, done } = self;
+        given.left_over.into_iter().for_each(|(size, numbers)| freed.add(&size, numbers));
+        plan.grants.iter().zip(given.pairs).for_each(|(grant, pair)| freed.give(&grant.size, pair));
+        freed.is_left_at(&version);
         let Done { state, clock, next_deadline, .. } = &done;
         let left = Left { state: state.clone(), version, clock: *clock, deadline: *next_deadline };
         (done, Expected::after(before, basis, left, holds))

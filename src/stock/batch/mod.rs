@@ -7,7 +7,8 @@
 //! Otherwise lock, look, decide, write, in this order. Lock first and look second, as separate statements: in READ
 //! COMMITTED a statement's snapshot is taken before it waits for a row lock. The clock is read after the lock. Two round
 //! trips, whatever the batch's size: BEGIN, the lock and the looks; what is written, and COMMIT. One more where pairs are
-//! given out again that came back before.
+//! given out again of which this server does not know for sure that they came back, and another where they have to be
+//! looked for.
 //!
 //! The counters move by what was decided, and the statement that writes fails where it did anything else.
 
@@ -23,6 +24,7 @@ use tokio::{task::unconstrained, time::timeout, try_join};
 use super::{
     decide::{Look, close_some, decide},
     expected::{Basis, Expected},
+    freed::Freed,
     operation::{Answer, Operation, Refusal},
     queries,
 };
@@ -58,7 +60,8 @@ pub(super) struct Done {
 }
 
 /// Runs the batch in one transaction, or a part of it that has to come first. `None`: there is no such drop. `expected` is
-/// how the batch before left the drop, and then how this one did; nothing, if that is not known.
+/// how the batch before left the drop, and then how this one did; nothing, if that is not known. `freed`: the pairs that came
+/// back, as far as they are known.
 ///
 /// # Errors
 /// The database; nothing was done, unless it is `Unavailable`: then nobody knows.
@@ -67,12 +70,16 @@ pub(super) async fn run(
     drop_id: DropId,
     operations: &[Operation],
     expected: &mut Option<Expected>,
+    freed: &mut Freed,
 ) -> Result<Option<Done>, DbError> {
     let mut before = expected.take();
     let transaction = Transaction::on(connection);
-    let outcome = match watched(at_once(&transaction, drop_id, operations, before.as_mut())).await? {
-        Ok(None) => match watched(in_transaction(&transaction, drop_id, operations)).await? {
-            Err(error) => return Err(watched(transaction.roll_back(error)).await?),
+    let outcome = match watched(at_once(&transaction, drop_id, operations, before.as_mut(), freed)).await? {
+        Ok(None) => match watched(in_transaction(&transaction, drop_id, operations, freed)).await? {
+            Err(error) => {
+                freed.doubt();
+                return Err(watched(transaction.roll_back(error)).await?);
+            }
             Ok(outcome) => outcome,
         },
         // It was a transaction by itself, which has ended.
@@ -84,7 +91,7 @@ pub(super) async fn run(
     };
     transaction.end();
     Ok(outcome.map(|outcome| {
-        let (done, left) = outcome.end(before);
+        let (done, left) = outcome.end(before, freed);
         *expected = Some(left);
         done
     }))
@@ -103,12 +110,14 @@ async fn at_once(
     drop_id: DropId,
     operations: &[Operation],
     expected: Option<&mut Expected>,
+    freed: &mut Freed,
 ) -> Result<Option<Outcome>, DbError> {
     let Some(expected) = expected else { return Ok(None) };
     let Some(basis) = expected.basis(operations) else { return Ok(None) };
+    freed.look_at(&basis.version);
     let mut draft = Draft::new(drop_id, basis, |look| decide(look, operations));
-    let numbers = draft.numbers();
-    if !draft.plan.changes_anything() || !numbers.are_enough() {
+    let numbers = draft.numbers(freed);
+    if !draft.plan.changes_anything() || !numbers.missing().is_empty() {
         return Ok(None);
     }
     draft.give(numbers)?;
@@ -118,6 +127,7 @@ async fn at_once(
         // It did nothing. A look tells what it stumbled over, or who.
         Err(error @ (DbError::Constraint(_) | DbError::Unexpected(_))) => {
             tracing::warn!(%error, %drop_id, "a drop is not as it was left; looking at it");
+            freed.doubt();
         }
         Err(error) => return Err(error),
     }
@@ -129,6 +139,7 @@ async fn in_transaction(
     transaction: &Transaction,
     drop_id: DropId,
     operations: &[Operation],
+    freed: &mut Freed,
 ) -> Result<Option<Outcome>, DbError> {
     let connection = transaction.connection();
     // What is polled first is sent first, unless the runtime puts it off.
@@ -148,6 +159,7 @@ async fn in_transaction(
     let looked = looked.ok_or_else(|| DbError::Unexpected("not looked under the lock".to_owned()))?;
     let read = ClockReading::arrived_now(looked.now);
     let look = Look { now: looked.now, catalogue, sizes: looked.sizes, known: looked.known };
+    freed.look_at(&version);
     let basis = Basis { look, read, version, next_pairs: looked.next_pairs, newcomers: None };
     let mut draft = Draft::new(drop_id, basis, |look| match looked.is_cut {
         true => close_some(look, operations),
@@ -157,8 +169,8 @@ async fn in_transaction(
         let next_deadline = transaction.commit_after(queries::find_deadline(connection, drop_id)).await?;
         return Ok(Some(draft.leave(next_deadline).in_part(looked.is_cut)));
     }
-    let mut numbers = draft.numbers();
-    numbers.complete(connection, drop_id).await?;
+    let mut numbers = draft.numbers(freed);
+    numbers.complete(connection, drop_id, freed).await?;
     draft.give(numbers)?;
     let change = queries::change(connection, drop_id, draft.planned());
     let settled = transaction.commit_after(change).await?;

@@ -11,6 +11,7 @@ use crate::{
     ids::{DropId, HoldId},
     stock::{
         decide::{Grant, Known, Look, Plan},
+        freed::{Freed, MOST},
         queries,
     },
 };
@@ -22,11 +23,26 @@ pub(super) struct Numbers {
     missing: Vec<Missing>,
 }
 
-/// So many of a size that were given back before. They have to be found: below the first number never used.
-struct Missing {
-    size: String,
-    count: i32,
+/// So many of a size that were given back before, and of which not as many are known. They have to be found: below the
+/// first number never used.
+pub(super) struct Missing {
+    pub(super) size: String,
+    pub(super) count: usize,
     below: i32,
+}
+
+/// Numbers of a size that are free, at least as many as were missing.
+pub(super) struct Found {
+    /// Of these it is known now whether they are.
+    pub(super) settled: Vec<i32>,
+    pub(super) free: Vec<i32>,
+}
+
+#[derive(Default)]
+/// The pair of each grant; and, by size, those that this batch gives back and nobody got.
+pub(super) struct Given {
+    pub(super) pairs: Vec<i32>,
+    pub(super) left_over: HashMap<String, Vec<i32>>,
 }
 
 impl Numbers {
@@ -36,8 +52,9 @@ impl Numbers {
         plan: &Plan,
         next_pairs: &HashMap<String, i32>,
         holds: &HashMap<HoldId, Known>,
+        freed: &Freed,
     ) -> Self {
-        let mut wanted: HashMap<&str, i32> = HashMap::new();
+        let mut wanted: HashMap<&str, usize> = HashMap::new();
         for grant in &plan.grants {
             *wanted.entry(&grant.size).or_default() += 1;
         }
@@ -49,16 +66,17 @@ impl Numbers {
         }
         let (mut by_size, mut missing) = (HashMap::new(), Vec::new());
         for SizeStock { size, count } in &look.sizes {
-            let Some(wanted) = wanted.get(size.as_str()) else { continue };
+            let wanted = wanted.get(size.as_str()).copied().unwrap_or_default();
             let below = next_pairs.get(size).copied().unwrap_or(count.total + 1);
-            let fresh = (*wanted).min(count.total - below + 1);
-            let mut numbers: Vec<i32> = (below..below + fresh).collect();
+            let mut numbers: Vec<i32> = (below..=count.total).take(wanted).collect();
             let mut own = own.remove(size.as_str()).unwrap_or_default();
             own.sort_unstable();
             numbers.extend(own);
-            let count = wanted - i32::try_from(numbers.len()).unwrap_or(i32::MAX);
-            if count > 0 {
-                missing.push(Missing { size: size.clone(), count, below });
+            let count = wanted.saturating_sub(numbers.len());
+            let back: Vec<i32> = freed.known(size).take(count).collect();
+            match back.len() < count {
+                true => missing.push(Missing { size: size.clone(), count, below }),
+                false => numbers.extend(back),
             }
             numbers.reverse();
             by_size.insert(size.clone(), numbers);
@@ -66,38 +84,63 @@ impl Numbers {
         Self { by_size, missing }
     }
 
-    /// Whether there is one for each grant.
-    pub(super) fn are_enough(&self) -> bool {
-        self.missing.is_empty()
+    /// What has to be found.
+    pub(super) fn missing(&self) -> &[Missing] {
+        &self.missing
     }
 
-    /// Asks the database for those that are missing.
+    /// Finds what is missing.
     pub(super) async fn complete(
         &mut self,
         connection: &AsyncPgConnection,
         drop_id: DropId,
+        freed: &mut Freed,
     ) -> Result<(), DbError> {
-        let find = async |Missing { size, count, below }: Missing| {
-            let found = queries::list_freed_pairs(connection, drop_id, &size, below, count).await?;
-            Ok::<_, DbError>((size, found))
-        };
-        for (size, found) in try_join_all(self.missing.drain(..).map(find)).await? {
-            self.add(size, found);
-        }
+        let find = |missing| find(connection, drop_id, missing, &*freed);
+        let found = try_join_all(self.missing.iter().map(find)).await?;
+        self.add(found, freed);
         Ok(())
     }
 
-    /// To be given out last, in this order.
-    pub(super) fn add(&mut self, size: String, found: Vec<i32>) {
-        self.by_size.entry(size).or_default().splice(0..0, found.into_iter().rev());
+    /// Gives out what was found, last and the lowest first. What is left of it is known from now on.
+    pub(super) fn add(&mut self, found: Vec<Found>, freed: &mut Freed) {
+        for (Missing { size, count, .. }, Found { settled, free, .. }) in self.missing.drain(..).zip(found) {
+            freed.settle(&size, &settled);
+            freed.add(&size, free);
+            let back: Vec<i32> = freed.known(&size).take(count).collect();
+            self.by_size.entry(size).or_default().splice(0..0, back.into_iter().rev());
+        }
     }
 
-    /// One for each.
-    pub(super) fn give_to(mut self, grants: &[Grant]) -> Result<Vec<i32>, DbError> {
+    /// One for each grant.
+    pub(super) fn give_to(mut self, grants: &[Grant]) -> Result<Given, DbError> {
         let give = |grant: &Grant| {
             let number = self.by_size.get_mut(&grant.size).and_then(Vec::pop);
             number.ok_or_else(|| DbError::Unexpected(format!("no pair of {} is free", grant.size)))
         };
-        grants.iter().map(give).collect()
+        let pairs = grants.iter().map(give).collect::<Result<_, _>>()?;
+        Ok(Given { pairs, left_over: self.by_size })
     }
+}
+
+/// So many rumours are looked into, until enough are found: others have given out what was free first.
+const MOST_RUMOURS: usize = 1_000;
+
+async fn find(
+    connection: &AsyncPgConnection,
+    drop_id: DropId,
+    Missing { size, count, below }: &Missing,
+    freed: &Freed,
+) -> Result<Found, DbError> {
+    let mut settled: Vec<i32> = freed.rumoured(size).take(MOST_RUMOURS).collect();
+    if !settled.is_empty() {
+        let free = queries::keep_free_pairs(connection, drop_id, size, settled.clone(), *count).await?;
+        if free.len() == *count {
+            // Nobody looked further than that.
+            settled.retain(|number| Some(number) <= free.last());
+            return Ok(Found { settled, free });
+        }
+    }
+    let free = queries::list_freed_pairs(connection, drop_id, size, *below, count + MOST).await?;
+    Ok(Found { settled, free })
 }

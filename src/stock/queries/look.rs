@@ -161,26 +161,3 @@ pub(in crate::stock) async fn look(
         is_cut: listed == MOST_CLOSED,
     }))
 }
-
-statement!(
-    /// All at once: looked up one by one, each might be compared with every hold of the drop.
-    ListFreedPairs -> Integer,
-    "SELECT pair_number FROM pairs WHERE drop_id = $1 AND size = $2 AND pair_number < $3
-     EXCEPT
-     SELECT pair_number FROM reservations
-     WHERE drop_id = $1 AND size = $2 AND status IN ('active', 'purchased')
-     ORDER BY pair_number LIMIT $4",
-    { drop_id: SqlUuid => Uuid, size: Text => String, below: Integer => i32, limit: BigInt => i64 }
-);
-
-/// Numbers below `below` that were used and are free; the lowest first.
-pub(in crate::stock) async fn list_freed_pairs(
-    mut connection: &AsyncPgConnection,
-    drop_id: DropId,
-    size: &str,
-    below: i32,
-    limit: i32,
-) -> Result<Vec<i32>> {
-    let list = ListFreedPairs { drop_id: drop_id.0, size: size.to_owned(), below, limit: limit.into() };
-    Ok(list.load(&mut connection).await?)
-}

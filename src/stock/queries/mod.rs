@@ -2,6 +2,7 @@
 //! batch's size, so that it is prepared once per connection.
 
 mod look;
+mod pairs;
 mod write;
 
 use diesel::{
@@ -11,7 +12,8 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use uuid::Uuid;
 
-pub(super) use look::{list_freed_pairs, lock_drop, look};
+pub(super) use look::{lock_drop, look};
+pub(super) use pairs::{keep_free_pairs, list_freed_pairs};
 pub(super) use write::{Planned, Settled, change};
 
 use super::{Reservation, ReservationStatus};

@@ -14,6 +14,7 @@ use crate::{
     stock::{
         batch::{self, Done},
         expected::Expected,
+        freed::Freed,
         memory::Memory,
         operation::{Operation, StockError},
     },
@@ -33,6 +34,7 @@ pub(super) struct Queue {
     deadline: Option<Instant>,
     /// How the last batch left the drop, if that is known.
     expected: Option<Expected>,
+    freed: Freed,
 }
 
 impl Queue {
@@ -42,7 +44,7 @@ impl Queue {
         messages: mpsc::Receiver<Message>,
         memory: Arc<Memory>,
     ) -> Self {
-        Self { all, drop_id, messages, memory, deadline: None, expected: None }
+        Self { all, drop_id, messages, memory, deadline: None, expected: None, freed: Freed::default() }
     }
 
     pub(super) async fn work(mut self) {
@@ -212,7 +214,8 @@ impl Queue {
         let _under_way = UnderWay::new(&self.all.under_way);
         let began = Instant::now();
         let connection = self.all.db.connection().await?;
-        let outcome = batch::run(connection, self.drop_id, operations, &mut self.expected).await;
+        let outcome =
+            batch::run(connection, self.drop_id, operations, &mut self.expected, &mut self.freed).await;
         self.all.metrics.stock_transaction.observe(began.elapsed().as_secs_f64());
         outcome
     }

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use proptest::prelude::*;
 
 use super::{draft::Draft, *};
-use crate::stock::{decide::Plan, expected::LATENESS};
+use crate::stock::{decide::Plan, expected::LATENESS, freed::Freed};
 use world::{Asked, CANCEL_DROP, Terms, World};
 
 /// Who acts, how many milliseconds later, and what is asked of them.
@@ -45,7 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// How many batches were sent without a look, how many of those were right, and how many buyers were to be looked up.
 fn run(terms: Terms, [holds, buyers]: [usize; 2], steps: Vec<Step>) -> (usize, usize, usize) {
     let mut world = World::new(terms);
-    let mut expected: Option<Expected> = None;
+    let (mut expected, mut freed): (Option<Expected>, Freed) = Default::default();
     let (mut sent, mut right, mut to_look_up) = (0, 0, 0);
     let mut before_last_change = world.clone();
     for (who, later, asked) in steps {
@@ -62,13 +62,17 @@ fn run(terms: Terms, [holds, buyers]: [usize; 2], steps: Vec<Step>) -> (usize, u
             world.change_by_hand();
         } else if matches!(who, Who::Others | Who::OthersAfterFailover) {
             let draft = looked(&world);
-            world.write(draft, None);
+            world.write(draft, None, &mut Freed::default());
         } else {
-            let mut before = expected.take().filter(|_| who == Who::Us);
+            if who == Who::UsAfresh {
+                (expected, freed) = Default::default();
+            }
+            let mut before = expected.take();
             let basis = before.as_ref().and_then(|before| before.basis(&operations));
             let is_so = basis.as_ref().is_some_and(|basis| world.is_as(basis));
             to_look_up += basis.iter().flat_map(|basis| &basis.newcomers).flatten().count();
             let foreseen = basis.map(|basis| {
+                freed.look_at(&basis.version);
                 let now = basis.look.now;
                 let draft = Draft::new(world.state.id, basis, |look| decide(look, &operations));
                 // At each instant at which it may be written.
@@ -79,7 +83,8 @@ fn run(terms: Terms, [holds, buyers]: [usize; 2], steps: Vec<Step>) -> (usize, u
                 }
                 draft
             });
-            let can_write = |draft: &Draft| draft.plan.changes_anything() && draft.numbers().are_enough();
+            let can_write =
+                |draft: &Draft| draft.plan.changes_anything() && draft.numbers(&freed).missing().is_empty();
             let foreseen = foreseen.filter(can_write);
             if foreseen.is_some() {
                 sent += 1;
@@ -87,8 +92,9 @@ fn run(terms: Terms, [holds, buyers]: [usize; 2], steps: Vec<Step>) -> (usize, u
                 before.iter_mut().filter(|_| !is_so).for_each(Expected::was_wrong);
             }
             let draft = foreseen.filter(|_| is_so).unwrap_or_else(|| looked(&world));
-            let mut left = world.write(draft, before);
+            let mut left = world.write(draft, before, &mut freed);
             left.holders.keep(holds, buyers);
+            world.check_freed(&freed);
             expected = Some(left);
         }
         world.check();
@@ -131,6 +137,20 @@ fn a_server_that_sells_alone_looks_once() {
     // Others were there before.
     let steps = std::iter::once((Who::Others, 0, vec![(10, 9, 0, 0)])).chain((1..5).map(reserve));
     assert_eq!(run(Terms::plain(1, 5), all, steps.collect()), (3, 3, 3));
+}
+
+#[test]
+fn what_came_back_is_given_out_again_without_a_look() {
+    let reserve = |who, user| (who, 0, vec![(10, user, 0, 0)]);
+    let cancel = |user| (Who::Us, 0, vec![(3, user, usize::try_from(user - 1).unwrap(), 0)]);
+    let all_used: Vec<Step> =
+        (1..5).map(|user| reserve(Who::Us, user)).chain([cancel(1), cancel(2)]).collect();
+    let steps = |then: [Step; 2]| all_used.iter().cloned().chain(then).collect();
+    let again = steps([reserve(Who::Us, 5), reserve(Who::Us, 6)]);
+    assert_eq!(run(Terms::plain(1, 4), [1_000, 1_000], again), (7, 7, 0), "all but the first");
+    // Whoever has forgotten it finds more than it needs.
+    let again = steps([reserve(Who::UsAfresh, 5), reserve(Who::Us, 6)]);
+    assert_eq!(run(Terms::plain(1, 4), [1_000, 1_000], again), (6, 6, 1));
 }
 
 /// All of them had a hold, of which the server knows nothing, and one after the other comes again, beside a new buyer.

@@ -5,7 +5,11 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, TimeDelta};
 use uuid::Uuid;
 
-use super::super::{draft::Draft, *};
+use super::super::{
+    draft::Draft,
+    numbers::{Found, Missing},
+    *,
+};
 use crate::{
     admission::Admission,
     drops::{Catalogue, FIRST_VERSION, SizeStock, StockCount},
@@ -14,6 +18,7 @@ use crate::{
         Reservation, ReservationStatus,
         decide::Known,
         expected::LATENESS,
+        freed::Freed,
         moves::Move,
         queries::{Settled, Version},
     },
@@ -151,30 +156,59 @@ impl World {
         known.reservation.status == ReservationStatus::Active
     }
 
+    fn is_free(&self, size: &str, number: i32) -> bool {
+        let has =
+            |hold: &Reservation| hold.size == size && hold.pair_number == number && hold.status.is_live();
+        number < self.next_pairs[size] && !self.holds.values().any(|known| has(&known.reservation))
+    }
+
+    /// What is taken for free is free.
+    pub(super) fn check_freed(&self, freed: &Freed) {
+        for size in SIZES {
+            let mut known = freed.known(size);
+            assert!(
+                known.all(|number| self.is_free(size, number)),
+                "of {size} {:?}",
+                freed.known(size).collect::<Vec<_>>()
+            );
+        }
+    }
+
+    /// As the database is asked: see `Numbers::complete`.
+    fn find(&self, Missing { size, count, .. }: &Missing, freed: &Freed) -> Found {
+        let is_free = |number: &i32| self.is_free(size, *number);
+        let mut settled: Vec<i32> = freed.rumoured(size).take(2 * count).collect();
+        let mut free: Vec<i32> = settled.iter().copied().filter(is_free).take(*count).collect();
+        match free.len() == *count {
+            true => settled.retain(|number| Some(number) <= free.last()),
+            false => free = (1..self.next_pairs[size.as_str()]).filter(is_free).take(count + 1).collect(),
+        }
+        Found { settled, free }
+    }
+
     /// Commits it.
-    pub(super) fn write(&mut self, mut draft: Draft, before: Option<Expected>) -> Expected {
+    pub(super) fn write(
+        &mut self,
+        mut draft: Draft,
+        before: Option<Expected>,
+        freed: &mut Freed,
+    ) -> Expected {
+        freed.look_at(&self.version());
         let closed: HashSet<HoldId> = draft.plan.closings.iter().map(|closing| closing.hold_id).collect();
         if !draft.plan.changes_anything() {
             let next = self.next_deadline(&HashSet::new());
-            return draft.leave(next).end(before).1;
+            return draft.leave(next).end(before, freed).1;
         }
-        let mut numbers = draft.numbers();
-        for size in SIZES {
-            let live = |known: &&Known| known.reservation.size == size && known.reservation.status.is_live();
-            let live: HashSet<i32> =
-                self.holds.values().filter(live).map(|known| known.reservation.pair_number).collect();
-            let freed = (1..self.next_pairs[size]).filter(|number| !live.contains(number));
-            if !numbers.are_enough() {
-                numbers.add(size.to_owned(), freed.collect());
-            }
-        }
+        let mut numbers = draft.numbers(freed);
+        let found = numbers.missing().iter().map(|missing| self.find(missing, freed)).collect();
+        numbers.add(found, freed);
         draft.give(numbers).unwrap();
         let next_deadline = self.next_deadline(&closed);
         self.change(&draft);
         self.state.version += 1;
         self.write_row();
         let settled = Settled { now: self.now, version: self.version(), next_deadline };
-        let (done, expected) = draft.settle(settled).end(before);
+        let (done, expected) = draft.settle(settled).end(before, freed);
         let seen =
             |state: &DropState| (state.version, state.catalogue.cancelled_at, state.catalogue.purchase_limit);
         assert_eq!(seen(&done.state), seen(&self.state));
