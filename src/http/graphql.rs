@@ -20,12 +20,13 @@ use super::{
     Site,
     accept::Accepted,
     answer::{self, MediaType},
+    compress::{self, Codings},
     credentials,
     kept::Asked,
     operation, origin, socket, stream,
 };
 use crate::{
-    graphql::{self, Answer, ApiError, Credentials},
+    graphql::{self, Admitted, Answer, ApiError, Credentials},
     telemetry::Outcome,
 };
 
@@ -93,11 +94,13 @@ async fn respond(site: &Site, parts: &Parts, accepted: Accepted, text: Bytes) ->
     let credentials = credentials::from_headers(&site.app.accounts, &parts.headers);
     // Who shows a token that is not good has to learn that, whatever is asked.
     let media_type = accepted.whole.filter(|_| !matches!(credentials, Credentials::Rejected));
-    let asked = media_type.and_then(|media_type| Asked::new(text.clone(), by_get, media_type));
+    let asked = media_type.and_then(|media_type| {
+        Asked::new(text.clone(), by_get, media_type, Codings::from_headers(&parts.headers))
+    });
     if let Some(asked) = &asked
         && let Some(answer) = site.kept.find(asked, &site.app.feed)
     {
-        return answer::dressed(StatusCode::OK, asked.media_type(), answer);
+        return answer.map(Body::from);
     }
     match if by_get { read_query(&text) } else { read_json(&text) } {
         Ok(parameters) => execute(site, parts, accepted, credentials, parameters, asked).await,
@@ -118,7 +121,7 @@ async fn execute(
     let media_type = accepted.whole.unwrap_or(MediaType::Json);
     let admitted = match site.persisted.resolve(parameters.query.take(), parameters.extensions.as_ref()) {
         Ok(Some((document, candidate))) => {
-            let admitted = site.gate.admit(parameters.into_request(document), &credentials);
+            let admitted = admit(site, parameters.into_request(document), credentials).await;
             if let (Ok(admitted), Some(candidate)) = (&admitted, candidate) {
                 site.persisted.keep(candidate, &admitted.request.query);
             }
@@ -151,27 +154,43 @@ async fn execute(
                        text/event-stream or multipart/mixed;subscriptionSpec=1.0.";
             answer::malformed(StatusCode::BAD_REQUEST, media_type, why)
         }
+        Ok(admitted) if admitted.kind == OperationType::Mutation => {
+            let client = site.client(parts);
+            let answer = graphql::execute(&site.schema, admitted, &site.app, credentials, client).await;
+            answer::executed(media_type, &answer.response)
+        }
         Ok(admitted) => {
-            let (there, client) = (site.clone(), site.client(parts));
-            let executed = async move {
-                graphql::execute(&there.schema, admitted, &there.app, credentials, client).await
+            let (there, client, codings) =
+                (site.clone(), site.client(parts), Codings::from_headers(&parts.headers));
+            // All that is dear about an answer, also to write and to compress it.
+            let answered = async move {
+                let Answer { response, good } =
+                    graphql::execute(&there.schema, admitted, &there.app, credentials, client).await;
+                let answer = compress::whole(answer::executed(media_type, &response), codings).await;
+                if let Some((asked, shelf)) = asked.zip(good) {
+                    there.kept.keep(asked, shelf, answer.clone());
+                }
+                answer
             };
-            let answer = match kind {
-                Some(OperationType::Query) => operation::by_itself(&site.readers, executed).await,
-                _ => Some(executed.await),
-            };
-            let Some(Answer { response, good }) = answer else {
-                let broken = ApiError::internal("a query broke off");
-                return answer::executed(media_type, &broken.into_response());
-            };
-            let Some((asked, shelf)) = asked.zip(good) else {
-                return answer::executed(media_type, &response);
-            };
-            let body = Bytes::from(graphql::json(&response));
-            site.kept.keep(asked, shelf, body.clone());
-            answer::dressed(StatusCode::OK, media_type, body)
+            match operation::by_itself(&site.readers, answered).await {
+                Some(answer) => answer.map(Body::from),
+                None => {
+                    answer::executed(media_type, &ApiError::internal("a query broke off").into_response())
+                }
+            }
         }
     }
+}
+
+/// A document that nobody has sent before may take as long to read as a query to execute, and is read in the same place:
+/// what sells does not wait for it.
+async fn admit(site: &Site, request: GraphqlRequest, credentials: Credentials) -> Result<Admitted, ApiError> {
+    if site.gate.knows(&request.query) {
+        return site.gate.admit(request, &credentials);
+    }
+    let there = site.clone();
+    let read = operation::by_itself(&site.readers, async move { there.gate.admit(request, &credentials) });
+    read.await.unwrap_or_else(|| Err(ApiError::internal("a document could not be read")))
 }
 
 fn not_allowed(media_type: MediaType, allowed: &'static str, why: &str) -> Response {

@@ -1,17 +1,17 @@
 //! Answers, kept for whoever asks the same while they are right: on the day of a drop every page asks the same.
 //!
 //! The key is the request as it came, byte by byte. A client sends the same bytes each time, and two that write the same
-//! request differently have an answer each.
+//! request differently, or take other codings, have an answer each.
 
 use std::{
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use axum::body::Bytes;
+use axum::{body::Bytes, response::Response};
 use lru::LruCache;
 
-use super::answer::MediaType;
+use super::{answer::MediaType, compress::Codings};
 use crate::{feed::Feed, graphql::Shelf};
 
 /// Answers that are kept, some 35 MB at the largest; the least used make room.
@@ -25,22 +25,22 @@ pub(super) struct Asked {
     text: Bytes,
     by_get: bool,
     media_type: MediaType,
+    codings: Codings,
 }
 
 impl Asked {
     /// `text` is the body, or of a GET what stands behind the path. `None`: it is too long to be worth it.
-    pub(super) fn new(text: Bytes, by_get: bool, media_type: MediaType) -> Option<Self> {
-        (text.len() <= LARGEST_REQUEST).then_some(Self { text, by_get, media_type })
-    }
-
-    pub(super) fn media_type(&self) -> MediaType {
-        self.media_type
+    pub(super) fn new(text: Bytes, by_get: bool, media_type: MediaType, codings: Codings) -> Option<Self> {
+        let length = text.len() + codings.len();
+        (length <= LARGEST_REQUEST).then_some(Self { text, by_get, media_type, codings })
     }
 }
 
 /// The answers.
 #[derive(Clone)]
-pub(super) struct Kept(Arc<Mutex<LruCache<Asked, (Shelf, Bytes)>>>);
+pub(super) struct Kept(Arc<Mutex<Answers>>);
+
+type Answers = LruCache<Asked, (Shelf, Response<Bytes>)>;
 
 impl Kept {
     pub(super) fn new() -> Self {
@@ -48,21 +48,22 @@ impl Kept {
     }
 
     /// The answer, if there is one and it is right.
-    pub(super) fn find(&self, asked: &Asked, feed: &Feed) -> Option<Bytes> {
+    pub(super) fn find(&self, asked: &Asked, feed: &Feed) -> Option<Response<Bytes>> {
         let (shelf, answer) = self.lock().get(asked).cloned()?;
         (!shelf.is_over(feed)).then_some(answer)
     }
 
     /// Keeps an answer for as long as it is right.
-    pub(super) fn keep(&self, asked: Asked, shelf: Shelf, answer: Bytes) {
-        if answer.len() <= LARGEST_ANSWER {
+    pub(super) fn keep(&self, asked: Asked, shelf: Shelf, answer: Response<Bytes>) {
+        if answer.body().len() <= LARGEST_ANSWER {
             // What came is a part of all that was read from the connection, and would keep the rest with it.
-            let asked = Asked { text: Bytes::copy_from_slice(&asked.text), ..asked };
+            let text = Bytes::copy_from_slice(&asked.text);
+            let asked = Asked { text, codings: asked.codings.copied(), ..asked };
             self.lock().put(asked, (shelf, answer));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, LruCache<Asked, (Shelf, Bytes)>> {
+    fn lock(&self) -> MutexGuard<'_, Answers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,6 +3,7 @@
 mod accept;
 mod address;
 mod answer;
+mod compress;
 mod credentials;
 mod graphql;
 mod health;
@@ -38,13 +39,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 use tower::ServiceBuilder;
-use tower_http::{
-    compression::{
-        CompressionLayer, CompressionLevel, Predicate,
-        predicate::{NotForContentType, SizeAbove},
-    },
-    cors::{AllowOrigin, CorsLayer},
-};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
     app::App,
@@ -70,8 +65,6 @@ const FINISH_WITHIN: Duration = Duration::from_secs(6);
 const SOCKETS_CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// When a client that holds as many streams as it may should try again: some page of its closes, or none does.
 const ROOM_AFTER: Duration = Duration::from_secs(10);
-/// A smaller answer fits into a packet or two as it is.
-const COMPRESS_ABOVE: u16 = 1_024;
 
 /// What the server is asked for besides the services.
 #[derive(Clone, Debug)]
@@ -189,14 +182,11 @@ fn router(site: Site, settings: &HttpSettings) -> Router {
         .allow_methods([Method::GET, Method::POST])
         .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, header::ACCEPT])
         .max_age(Duration::from_secs(3_600));
-    // An event waits in a compressor for more to come. The cost of the fastest level is paid by whoever asks for it.
-    let compressible = SizeAbove::new(COMPRESS_ABOVE)
-        .and(NotForContentType::new("text/event-stream"))
-        .and(NotForContentType::new("multipart/mixed"));
-    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressible);
     // Around one service, and not with `Router::layer`: that boxes what each layer makes of each route anew with each request.
-    let graphql =
-        ServiceBuilder::new().layer(cors).layer(compression).service(graphql::serve.with_state(site.clone()));
+    let graphql = ServiceBuilder::new()
+        .layer(cors)
+        .layer(compress::layer())
+        .service(graphql::serve.with_state(site.clone()));
     let mut router = Router::new()
         .route_service("/graphql", graphql)
         .route("/healthz", get(health::alive))

@@ -222,3 +222,47 @@ async fn an_answer_kept_for_one_way_of_asking_is_not_another_s() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_kept_in_one_coding_is_not_told_in_another() {
+    drive(async |app| {
+        let sizes: Vec<String> = (1..=30).map(|size| format!("US {size}")).collect();
+        let sizes: Vec<(&str, i32)> = sizes.iter().map(|size| (size.as_str(), 2)).collect();
+        let drop = app.drop(&sizes).await;
+        eventually(async || app.app.feed.generation().is_some()).await;
+        let query = "query($id: ID!) { drop(id: $id) { sizes { id size totalStock availableStock } } }";
+        let body = json!({ "query": query, "variables": { "id": global(drop) } });
+        let ask = async |codings: &[&'static str]| {
+            let mut request = app.client().post(app.url("/graphql")).json(&body);
+            for coding in codings {
+                request = request.header("accept-encoding", *coding);
+            }
+            let answer = request.send().await.unwrap();
+            let header = |name| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+            let (coding, vary) = (header("content-encoding"), header("vary"));
+            assert_eq!(vary.as_deref(), Some("accept-encoding"), "{codings:?}");
+            (coding, answer.bytes().await.unwrap())
+        };
+        let asked: [&[&str]; 5] = [&[], &["gzip"], &["br"], &["br", "gzip"], &["gzip;q=0, *"]];
+        let mut before: Option<Vec<_>> = None;
+        for _ in 0..2 {
+            let mut all = Vec::new();
+            for _ in 0..3 {
+                for codings in asked {
+                    let (coding, body) = ask(codings).await;
+                    let is_packed = body.starts_with(&[0x1f, 0x8b]);
+                    assert_eq!((coding.as_deref() == Some("gzip"), coding.is_some()), (is_packed, is_packed));
+                    let takes_it = codings.contains(&"gzip");
+                    assert_eq!(is_packed, takes_it, "{codings:?}");
+                    all.push(body);
+                }
+            }
+            // What was kept is told again, until the drop changes.
+            assert!(all.chunks(asked.len()).all(|round| round == &all[..asked.len()]));
+            assert!(before.is_none_or(|before| before.iter().zip(&all).all(|(old, new)| old != new)));
+            before = Some(all);
+            app.hold(&app.buyer().await, drop, "US 1").await;
+        }
+    })
+    .await;
+}

@@ -74,6 +74,10 @@ impl Documents {
         self.lock().get(text).cloned()
     }
 
+    pub(super) fn has(&self, text: &str) -> bool {
+        self.lock().contains(text)
+    }
+
     /// Keeps a document whose text and selections were measured.
     pub(super) fn keep(&self, text: &str, document: &Arc<Document>) {
         if text.len() <= LONGEST {

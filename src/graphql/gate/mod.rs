@@ -69,6 +69,11 @@ impl Gate {
         Self(Arc::new(Inner { limits: *limits, introspection, documents: Documents::new() }))
     }
 
+    /// Whether the document was read before.
+    pub fn knows(&self, text: &str) -> bool {
+        self.0.documents.has(text)
+    }
+
     /// Parses and measures the request.
     ///
     /// # Errors
