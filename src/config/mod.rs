@@ -44,7 +44,11 @@ pub const SETTINGS: &[Setting] = &[
         "DATABASE_URL",
         "past a pooler such as PgBouncer, for migrations and other session-bound work",
     ),
-    setting("DATABASE_POOL_SIZE", "16", "connections to PostgreSQL, 2 to 500"),
+    setting(
+        "DATABASE_POOL_SIZE",
+        "16",
+        "connections to PostgreSQL, 2 to 500; a quarter of them for what is no sale",
+    ),
     setting(
         "BUS_URL",
         "postgres: over the database",
@@ -149,7 +153,7 @@ pub struct DatabaseConfig {
     pub url: Option<SecretString>,
     /// The road past a pooler, where there is one.
     pub direct_url: Option<SecretString>,
-    /// Connections in the pool.
+    /// Connections, of all pools together.
     pub pool_size: usize,
 }
 

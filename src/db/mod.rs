@@ -66,15 +66,24 @@ pub(crate) async fn retried<T, F: Future<Output = Result<T, DbError>>>(
 /// A connection that breaks does so at once or not for long.
 const AGAIN_WITHIN: Duration = Duration::from_millis(500);
 
-/// The pool of connections. Cloning is cheap and shares it.
+/// The pools of connections. Cloning is cheap and shares them.
 #[derive(Clone)]
 pub struct Database {
-    pool: pool::Pool<AsyncPgConnection>,
+    /// For stock transactions: they do not stand in line behind what only reads.
+    sells: Pool,
+    reads: Pool,
     metrics: Metrics,
 }
 
+type Pool = pool::Pool<AsyncPgConnection>;
+
+/// Connections for everything but stock transactions are one in so many. Where PostgreSQL shares the processors, more of
+/// them read no more: 50 clients whose queries nobody asked before got 1,500, 2,100, 1,800 and 2,000 answers a second with
+/// 2, 4, 8 and 16, and 32 buyers beside them 4,300, 4,300, 2,400 and 1,900 reservations.
+const ONE_READS_OF: usize = 4;
+
 impl Database {
-    /// A pool over `settings`, whose URL must be there. Connects to nothing yet. What comes and goes over its connections is
+    /// Pools over `settings`, whose URL must be there. Connects to nothing yet. What comes and goes over their connections is
     /// the work of the runtime that calls this, whoever uses them.
     ///
     /// # Errors
@@ -83,6 +92,16 @@ impl Database {
     /// # Panics
     /// Outside of a runtime.
     pub fn new(settings: &DatabaseConfig, metrics: &Metrics) -> Result<Self, ConnectError> {
+        let reads = (settings.pool_size / ONE_READS_OF).max(1);
+        let sells = settings.pool_size.saturating_sub(reads).max(1);
+        Ok(Self {
+            sells: Self::pool(settings, metrics, sells)?,
+            reads: Self::pool(settings, metrics, reads)?,
+            metrics: metrics.clone(),
+        })
+    }
+
+    fn pool(settings: &DatabaseConfig, metrics: &Metrics, size: usize) -> Result<Pool, ConnectError> {
         let url = settings.url.as_ref().ok_or(ConnectError::NoUrl)?;
         let connector = Connector::new(url)?.for_requests(metrics.clone());
         let runtime = Handle::current();
@@ -98,8 +117,8 @@ impl Database {
             })
         });
         let manager = AsyncDieselConnectionManager::new_with_config(url.expose_secret(), config);
-        let pool = pool::Pool::builder(manager)
-            .max_size(settings.pool_size)
+        let built = Pool::builder(manager)
+            .max_size(size)
             // The connection that came back last has its statements prepared and its plans made.
             .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
@@ -108,20 +127,19 @@ impl Database {
                 create: Some(CONNECT_WAIT),
                 recycle: Some(Duration::from_secs(1)),
             })
-            .build()
-            .map_err(|error| ConnectError::Settings(error.to_string()))?;
-        Ok(Self { pool, metrics: metrics.clone() })
+            .build();
+        built.map_err(|error| ConnectError::Settings(error.to_string()))
     }
 
-    /// A connection out of the pool.
+    /// A connection for a stock transaction.
     ///
     /// # Errors
     /// `Overloaded` when none came free in time, `Unavailable` when PostgreSQL cannot be reached.
     pub async fn connection(&self) -> Result<Connection, DbError> {
-        Ok(self.pool.get().await?)
+        Ok(self.sells.get().await?)
     }
 
-    /// Runs statements that need no transaction on a connection out of the pool. PostgreSQL ends a statement after
+    /// Runs statements that need no stock transaction, on a connection of those for that. PostgreSQL ends a statement after
     /// three seconds; where it does not even do that, the connection is closed and never used again.
     ///
     /// # Errors
@@ -130,7 +148,7 @@ impl Database {
         &self,
         statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
-        let mut lent = Lent(Some(self.connection().await?));
+        let mut lent = Lent(Some(self.reads.get().await?));
         let Some(connection) = &mut lent.0 else { unreachable!("it was lent just now") };
         match timeout(ANSWER_WITHIN, statements(connection)).await {
             Ok(Ok(done)) => {
@@ -153,21 +171,22 @@ impl Database {
 
     /// Lets no new request have a connection and closes the idle ones.
     pub fn close(&self) {
-        self.pool.close();
+        self.sells.close();
+        self.reads.close();
     }
 
-    /// Writes the pool's state to the metrics.
-    pub fn record_pool(&self) {
-        let status = self.pool.status();
+    /// Writes the pools' state to the metrics.
+    pub fn record_pools(&self) {
+        let [sells, reads] = [self.sells.status(), self.reads.status()];
         let gauge = |state, value: usize| {
             self.metrics
                 .pool_connections
                 .get_or_create(&Outcome::of(state))
                 .set(value.try_into().unwrap_or(i64::MAX));
         };
-        gauge("open", status.size);
-        gauge("idle", status.available);
-        gauge("waited_for", status.waiting);
+        gauge("open", sells.size + reads.size);
+        gauge("idle", sells.available + reads.available);
+        gauge("waited_for", sells.waiting + reads.waiting);
     }
 }
 

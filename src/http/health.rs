@@ -31,7 +31,7 @@ pub(super) async fn ready(State(site): State<Site>) -> Response {
 
 /// The figures, for Prometheus.
 pub(super) async fn metrics(State(site): State<Site>) -> Response {
-    site.app.db.record_pool();
+    site.app.db.record_pools();
     let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, openmetrics)], site.app.metrics.render()).into_response()
 }

@@ -1,10 +1,14 @@
 //! Reserving a pair.
 
 use chrono::{TimeDelta, Utc};
+use diesel_async::SimpleAsyncConnection as _;
 use serde_json::json;
-use sneaker_drop::ids::DropId;
+use sneaker_drop::{
+    ids::{DropId, UserId},
+    stock::{Reserve, StockError},
+};
 
-use crate::harness::{HeldLock, at_once, codes, drive, global};
+use crate::harness::{HeldLock, at_once, codes, drive, drive_still, global};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reservation_holds_one_numbered_pair_at_todays_price() {
@@ -237,6 +241,52 @@ async fn pair_numbers_are_given_once_and_freed_ones_again() {
         app.cancel(&buyers[1], holds[1].1.as_str().unwrap()).await;
         let payload = app.reserve(&buyers[3], drop, None, None).await;
         assert_eq!(payload["reservation"]["pairNumber"], 2);
+    })
+    .await;
+}
+
+/// Dear queries wait for each other, and for a connection; whoever buys waits for neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_reads_takes_no_connection_from_what_sells() {
+    drive_still(async |app| {
+        let drop = app.drop(&[("ONE", 9)]).await;
+        let [(holder, held)] = app.holds(drop, 1).await[..] else { unreachable!() };
+        let mut brake = HeldLock::take(app, app.drop(&[("ONE", 1)]).await).await;
+        brake.run("SELECT pg_advisory_xact_lock(1)").await;
+        let read = async || {
+            let db = &app.app.db;
+            let wait = "SELECT pg_advisory_xact_lock_shared(1)";
+            db.run(async |connection| Ok(connection.batch_execute(wait).await?)).await
+        };
+        let (read, ()) = tokio::join!(at_once((0..20).map(|_| read())), async {
+            // As many as there are connections for them.
+            app.wait_for_lock_waiters(2).await;
+            app.holds(drop, 3).await;
+            assert_eq!(app.app.stock.purchase(holder, held).await.unwrap().refusal, None);
+            brake.release().await;
+        });
+        assert!(read.iter().all(Result::is_ok), "{read:?}");
+        assert_eq!(app.counts(drop).await, [5, 3, 1]);
+    })
+    .await;
+}
+
+/// This server has heard nothing of the drop.
+#[tokio::test]
+async fn of_many_who_come_at_once_one_looks_whether_there_is_a_drop() {
+    drive_still(async |app| {
+        let drop = app.drop(&[("ONE", 100)]).await;
+        let before = app.app.metrics.sql_statements.get();
+        app.holds(drop, 100).await;
+        let sent = app.app.metrics.sql_statements.get() - before;
+        assert!(sent < 20, "{sent} statements");
+
+        let before = app.app.metrics.sql_statements.get();
+        let request =
+            || Reserve { drop_id: DropId::new(), size: None, idempotency_key: None, admission: None };
+        let answers = at_once((0..100).map(|_| app.app.stock.reserve(UserId::new(), request()))).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Err(StockError::DropNotFound))));
+        assert_eq!(app.app.metrics.sql_statements.get() - before, 100, "each id is looked for");
     })
     .await;
 }

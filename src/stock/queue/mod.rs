@@ -17,7 +17,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, oneshot, watch},
+    sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, mpsc, oneshot, watch},
     time::{Instant, timeout},
 };
 
@@ -52,6 +52,8 @@ struct Open {
 /// All queues of this process.
 pub(super) struct Queues {
     open: Mutex<HashMap<DropId, Open>>,
+    /// Had by who looks whether there is a drop; by its id, some share one.
+    looking: [AsyncMutex<()>; 64],
     db: Database,
     drops: Drops,
     feed: Feed,
@@ -78,6 +80,7 @@ impl Queues {
         let runtime = Handle::current();
         Self {
             open: Mutex::default(),
+            looking: std::array::from_fn(|_| AsyncMutex::default()),
             db,
             drops,
             feed,
@@ -107,8 +110,12 @@ impl Queues {
         {
             return Ok(answer);
         }
-        // Ids that lead nowhere start nothing.
-        if newest.is_none() && open.is_none() && self.drops.find(drop_id).await?.is_none() {
+        // Ids that lead nowhere start nothing. Where thousands come at once for a drop that is not known yet, the first looks.
+        let turn = match newest.is_none() && open.is_none() {
+            true => Some(self.turn_to_look(drop_id).await),
+            false => None,
+        };
+        if turn.is_some() && !self.is_open(drop_id) && self.drops.find(drop_id).await?.is_none() {
             return Err(StockError::DropNotFound);
         }
         let (reply, answer) = oneshot::channel();
@@ -116,6 +123,7 @@ impl Queues {
         if !self.send(drop_id, message) {
             return Err(StockError::OVERLOADED);
         }
+        drop(turn);
         match timeout(ANSWER_WITHIN, answer).await {
             Ok(Ok(answer)) => answer,
             // Its task failed, or takes too long.
@@ -151,6 +159,19 @@ impl Queues {
             messages
         });
         queue.try_send(message).is_ok()
+    }
+
+    fn is_open(&self, drop_id: DropId) -> bool {
+        self.lock().contains_key(&drop_id)
+    }
+
+    async fn turn_to_look(&self, drop_id: DropId) -> AsyncMutexGuard<'_, ()> {
+        // The last byte of an id is random.
+        let [.., last] = drop_id.0.into_bytes();
+        match self.looking.get(usize::from(last) % self.looking.len()) {
+            Some(turn) => turn.lock().await,
+            None => unreachable!("a remainder is smaller than its divisor"),
+        }
     }
 
     fn count(&self, open: &HashMap<DropId, Open>) {

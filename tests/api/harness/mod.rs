@@ -110,7 +110,7 @@ impl TestApp {
     /// A server that reaches its database by `url`.
     async fn start_over(url: &str, database: &str, transport: impl Transport, background: bool) -> Self {
         let metrics = Metrics::default();
-        let settings = DatabaseConfig { url: Some(url.into()), direct_url: None, pool_size: 8 };
+        let settings = DatabaseConfig { url: Some(url.into()), direct_url: None, pool_size: 10 };
         let db = Database::new(&settings, &metrics).unwrap();
         let secrets = TokenSecrets::new(ACCESS_SECRET.into(), REFRESH_SECRET.into());
         let lifetimes = Lifetimes { access: Duration::from_secs(900), refresh: Duration::from_secs(86_400) };
