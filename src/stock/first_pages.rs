@@ -2,16 +2,20 @@
 //!
 //! All holds and purchases of a drop change together with its version, so what was read at a version is right for as
 //! long as the drop has it, until the first of the holds lapses.
+//!
+//! Each change of a drop makes everybody ask anew who watches it or asks for it, at once. They read it together: whoever comes
+//! while it is read has what is read next.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use diesel::sql_types::{Array, Integer, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use lru::LruCache;
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 use uuid::Uuid;
 
 use super::{PageKey, Purchase, Reservation, Stock, lists};
@@ -44,7 +48,19 @@ statement!(
 );
 
 /// The pages of many drops.
-pub(super) struct Kept(Mutex<LruCache<DropId, Arc<FirstPages>>>);
+pub(super) struct Kept {
+    pages: Mutex<LruCache<DropId, Arc<FirstPages>>>,
+    turns: Mutex<HashMap<DropId, Weak<Turn>>>,
+}
+
+/// Had by the one who reads the pages of a drop; and what was read last, for those who wait for it.
+type Turn = AsyncMutex<Option<Read>>;
+
+struct Read {
+    began: Instant,
+    /// `None`: there is no such drop.
+    pages: Option<Arc<FirstPages>>,
+}
 
 impl FirstPages {
     /// Live holds, the one that lapses first at the front.
@@ -75,11 +91,24 @@ impl FirstPages {
 
 impl Kept {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(LruCache::new(MOST_DROPS)))
+        Self { pages: Mutex::new(LruCache::new(MOST_DROPS)), turns: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, LruCache<DropId, Arc<FirstPages>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self, drop_id: DropId) -> Arc<Turn> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = turns.get(&drop_id).and_then(Weak::upgrade) {
+            return turn;
+        }
+        if turns.len() >= MOST_DROPS.get() {
+            turns.retain(|_, turn| turn.strong_count() > 0);
+        }
+        let turn = Arc::new(Turn::default());
+        turns.insert(drop_id, Arc::downgrade(&turn));
+        turn
     }
 }
 
@@ -89,12 +118,49 @@ impl Stock {
         self.first_pages.lock().get(&state.id).filter(|pages| pages.are_of(state)).cloned()
     }
 
-    /// The first pages of these drops, each last seen at a version, read from the database and kept for who comes
-    /// next.
+    /// The first pages of these drops, each last seen at a version, as they are now: read from the database and kept for who
+    /// comes next.
     ///
     /// # Errors
     /// The database.
     pub async fn load_first_pages(
+        &self,
+        drops: &[(DropId, i32)],
+    ) -> Result<HashMap<DropId, Arc<FirstPages>>, DbError> {
+        let asked = Instant::now();
+        // In one order, so that no two have what the other waits for.
+        let wanted: BTreeMap<DropId, i32> = drops.iter().copied().collect();
+        // What is read from now on is kept there for as long as somebody waits for it.
+        let waiting: Vec<_> =
+            wanted.into_iter().map(|(id, version)| (id, version, self.first_pages.turn(id))).collect();
+        let mut turns = Vec::new();
+        for (id, version, turn) in waiting {
+            turns.push((id, version, turn.lock_owned().await));
+        }
+        let (mut found, mut missing) = (HashMap::new(), Vec::new());
+        for (id, version, read) in &turns {
+            match &**read {
+                Some(read) if read.began >= asked => {
+                    found.extend(read.pages.iter().map(|pages| (*id, pages.clone())))
+                }
+                _ => missing.push((*id, *version)),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let began = Instant::now();
+        let pages = self.read_first_pages(&missing).await?;
+        for (id, _, read) in &mut turns {
+            if missing.iter().any(|(missing, _)| missing == id) {
+                **read = Some(Read { began, pages: pages.get(id).cloned() });
+            }
+        }
+        found.extend(pages);
+        Ok(found)
+    }
+
+    async fn read_first_pages(
         &self,
         drops: &[(DropId, i32)],
     ) -> Result<HashMap<DropId, Arc<FirstPages>>, DbError> {

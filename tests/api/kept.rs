@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use sneaker_drop::{
     drops::DropState,
-    ids::{NodeId, UserId},
+    ids::{DropId, NodeId, UserId},
 };
 
-use crate::harness::{Socket, TestApp, codes, drive, eventually, global};
+use crate::harness::{Socket, TestApp, at_once, codes, drive, drive_still, eventually, global};
 
 const PAGE: &str = "query($id: ID!) { drop(id: $id) { status stockVersion availableStock heldStock soldStock
     activeReservations { totalCount nodes { id user { username } } } recentBuyers { id } }
@@ -136,6 +136,39 @@ async fn lists_that_were_overtaken_are_of_no_version() {
         assert_eq!(overtaken.active_count(), 1);
         assert!(!overtaken.are_of(&before) && !overtaken.are_of(&after));
         assert!(pages(&after).await.are_of(&after));
+    })
+    .await;
+}
+
+/// As after each change of a drop that many watch, or ask for, each in words of their own.
+#[tokio::test]
+async fn those_who_come_while_lists_are_read_read_the_next_ones_together() {
+    drive_still(async |app| {
+        let [first, second] = [app.held_drop(3).await, app.held_drop(2).await];
+        let stock = &app.app.stock;
+        let read = async |drops: Vec<(DropId, i32)>| {
+            let pages = stock.load_first_pages(&drops).await.unwrap();
+            assert_eq!(pages.len(), drops.len());
+            for (drop, held) in [(first, 3), (second, 2)] {
+                assert!(pages.get(&drop).is_none_or(|pages| pages.active_count() == held));
+            }
+        };
+        let before = app.app.metrics.sql_statements.get();
+        read(vec![(first, 4)]).await;
+        let one = app.app.metrics.sql_statements.get() - before;
+
+        let before = app.app.metrics.sql_statements.get();
+        // Each list in another order: nobody has the one and waits for the other.
+        let (first_of, second_of) = ((first, 4), (second, 3));
+        let wanted = [vec![first_of], vec![second_of], vec![first_of, second_of], vec![second_of, first_of]];
+        at_once(wanted.iter().cycle().take(100).map(|drops| read(drops.clone()))).await;
+        let sent = app.app.metrics.sql_statements.get() - before;
+        assert!(sent <= 4 * one, "{sent} statements, and {one} for one");
+
+        // What is read later is what is there later.
+        app.app.stock.cancel_drop(first).await.unwrap();
+        let pages = stock.load_first_pages(&[(first, 4)]).await.unwrap();
+        assert_eq!(pages[&first].active_count(), 0);
     })
     .await;
 }
