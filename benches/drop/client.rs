@@ -61,6 +61,12 @@ pub fn post(token: Option<&str>, body: &str) -> Bytes {
     .into()
 }
 
+/// The same request of a browser, which takes its answer compressed.
+pub fn compressed(request: &Bytes) -> Bytes {
+    let text = std::str::from_utf8(request).unwrap();
+    text.replacen("accept: ", "accept-encoding: gzip, deflate, br, zstd\r\naccept: ", 1).into()
+}
+
 /// A WebSocket that is open.
 pub struct Socket {
     stream: TcpStream,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    client::{Http, post},
+    client::{Http, compressed, post},
     gate,
     load::{self, End, Load},
     pgbench::{Pgbench, Tables},
@@ -337,21 +337,27 @@ async fn pages(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, 
     figures.add("fixed bytes", bytes.per_second());
     figures.add("pages / bytes", kept.per_second() / bytes.per_second());
 
-    let memory = Peer::start(&["memory"]).await;
-    let salt = Arc::new(Uuid::now_v7().to_string());
-    let new = || {
-        let salt = salt.clone();
-        move |number: usize| {
-            let query = format!("{PAGE} # {salt} {number}");
-            let body = json!({ "query": query, "operationName": "Page", "variables": { "first": 10 } });
-            Some(post(None, &body.to_string()))
-        }
+    let request = compressed(&request);
+    let is_packed = |answer: &[u8]| answer.starts_with(&[0x1f, 0x8b]);
+    let packed = http.ask(&request).await.to_vec();
+    let fixed = Peer::start(&["fixed", &packed.len().to_string()]).await;
+    let same = || {
+        let request = request.clone();
+        move |_: usize| Some(request.clone())
     };
-    let ours = load::run(server.address, 64, End::After(plan.time), new(), |_: &[u8]| true).await;
-    let theirs = load::run(memory.address, 64, End::After(plan.time), new(), |_: &[u8]| true).await;
+    let kept = load::run(server.address, 64, End::After(plan.time / 2), same(), is_packed).await;
+    let bytes = load::run(fixed.address, 64, End::After(plan.time / 2), same(), |_: &[u8]| true).await;
+    figures.add("pages, compressed", kept.per_second());
+    figures.add("pages / bytes, compressed", kept.per_second() / bytes.per_second());
+
+    let memory = Peer::start(&["memory"]).await;
+    let ours = load::run(server.address, 64, End::After(plan.time), new_pages(), |_: &[u8]| true).await;
+    let theirs = load::run(memory.address, 64, End::After(plan.time), new_pages(), |_: &[u8]| true).await;
     figures.add("new pages", ours.per_second());
     figures.add("executed from memory", theirs.per_second());
     figures.add("new pages / memory", ours.per_second() / theirs.per_second());
+
+    beside_new_pages(plan, server, figures).await;
 
     // A drop of which nothing is left, and people who never had any.
     let gone = server.drop(&[("US 9", 1)], 3_600, 1).await;
@@ -372,6 +378,30 @@ async fn pages(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, 
     figures.add("sold out", refused.per_second());
     figures.add("mutation without a database", nothing.per_second());
     figures.add("sold out / mutation", refused.per_second() / nothing.per_second());
+}
+
+/// The page, each time in words that nobody has used.
+fn new_pages() -> impl Fn(usize) -> Option<Bytes> + Send + Sync + 'static {
+    let salt = Uuid::now_v7();
+    move |number| {
+        let query = format!("{PAGE} # {salt} {number}");
+        let body = json!({ "query": query, "operationName": "Page", "variables": { "first": 10 } });
+        Some(post(None, &body.to_string()))
+    }
+}
+
+/// Whoever asks dearly takes from others who read, and should not from those who buy.
+async fn beside_new_pages(plan: &Plan, server: &Server, figures: &mut Figures) {
+    let hot =
+        [server.drop(&[("US 9", PAIRS)], 3_600, 1).await, server.drop(&[("US 9", PAIRS)], 3_600, 1).await];
+    let alone = reservations(server, &hot[0], 32, plan.time / 2).await.per_second();
+    let (beside, _) = tokio::join!(
+        reservations(server, &hot[1], 32, plan.time / 2),
+        load::run(server.address, 50, End::After(plan.time), new_pages(), |_: &[u8]| true),
+    );
+    figures.add("reservations, 32 buyers", alone);
+    figures.add("reservations, 32 buyers beside 50 who ask for new pages", beside.per_second());
+    figures.add("reservations, beside new pages / alone", beside.per_second() / alone);
 }
 
 async fn watch(plan: &Plan, server: &Server, figures: &mut Figures) {
