@@ -148,7 +148,25 @@ impl Database {
         &self,
         statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
-        let mut lent = Lent(Some(self.reads.get().await?));
+        Self::run_on(&self.reads, statements).await
+    }
+
+    /// The same for what stock transactions wait for, on a connection of theirs.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub async fn run_for_sale<T>(
+        &self,
+        statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
+    ) -> Result<T, DbError> {
+        Self::run_on(&self.sells, statements).await
+    }
+
+    async fn run_on<T>(
+        pool: &Pool,
+        statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
+    ) -> Result<T, DbError> {
+        let mut lent = Lent(Some(pool.get().await?));
         let Some(connection) = &mut lent.0 else { unreachable!("it was lent just now") };
         match timeout(ANSWER_WITHIN, statements(connection)).await {
             Ok(Ok(done)) => {

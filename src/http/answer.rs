@@ -90,7 +90,7 @@ fn respond(status: StatusCode, media_type: MediaType, response: &GraphqlResponse
 }
 
 /// Bytes as an answer.
-pub(super) fn dressed(status: StatusCode, media_type: MediaType, body: Bytes) -> Response {
+fn dressed(status: StatusCode, media_type: MediaType, body: Bytes) -> Response {
     let headers = [
         (header::CONTENT_TYPE, media_type.header()),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),

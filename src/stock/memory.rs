@@ -144,7 +144,7 @@ impl Memory {
         let began = Instant::now();
         let limit = i64::try_from(MOST_RESERVATIONS + 1).unwrap_or(i64::MAX);
         let list = ListBuyers { drop_id: drop_id.0, limit };
-        let read = db.run(async |connection| Ok(list.load::<UserId>(connection).await?));
+        let read = db.run_for_sale(async |connection| Ok(list.load::<UserId>(connection).await?));
         let found = timeout(READ_WITHIN, read).await;
         let mut content = self.lock();
         content.next_read = Some(Instant::now() + BETWEEN_READS.max(began.elapsed() * READS_TAKE_AT_MOST));

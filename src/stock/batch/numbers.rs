@@ -28,7 +28,7 @@ pub(super) struct Numbers {
 pub(super) struct Missing {
     pub(super) size: String,
     pub(super) count: usize,
-    below: i32,
+    pub(super) below: i32,
 }
 
 /// Numbers of a size that are free, at least as many as were missing.
@@ -38,8 +38,8 @@ pub(super) struct Found {
     pub(super) free: Vec<i32>,
 }
 
-#[derive(Default)]
 /// The pair of each grant; and, by size, those that this batch gives back and nobody got.
+#[derive(Default)]
 pub(super) struct Given {
     pub(super) pairs: Vec<i32>,
     pub(super) left_over: HashMap<String, Vec<i32>>,
@@ -132,7 +132,9 @@ async fn find(
     Missing { size, count, below }: &Missing,
     freed: &Freed,
 ) -> Result<Found, DbError> {
-    let mut settled: Vec<i32> = freed.rumoured(size).take(MOST_RUMOURS).collect();
+    // After a failover there may be some that were never used.
+    let used = |number: &i32| number < below;
+    let mut settled: Vec<i32> = freed.rumoured(size).take_while(used).take(MOST_RUMOURS).collect();
     if !settled.is_empty() {
         let free = queries::keep_free_pairs(connection, drop_id, size, settled.clone(), *count).await?;
         if free.len() == *count {

@@ -175,9 +175,10 @@ impl World {
     }
 
     /// As the database is asked: see `Numbers::complete`.
-    fn find(&self, Missing { size, count, .. }: &Missing, freed: &Freed) -> Found {
+    fn find(&self, Missing { size, count, below }: &Missing, freed: &Freed) -> Found {
         let is_free = |number: &i32| self.is_free(size, *number);
-        let mut settled: Vec<i32> = freed.rumoured(size).take(2 * count).collect();
+        let used = |number: &i32| number < below;
+        let mut settled: Vec<i32> = freed.rumoured(size).take_while(used).take(2 * count).collect();
         let mut free: Vec<i32> = settled.iter().copied().filter(is_free).take(*count).collect();
         match free.len() == *count {
             true => settled.retain(|number| Some(number) <= free.last()),
