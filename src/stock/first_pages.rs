@@ -133,30 +133,26 @@ impl Stock {
         // What is read from now on is kept there for as long as somebody waits for it.
         let waiting: Vec<_> =
             wanted.into_iter().map(|(id, version)| (id, version, self.first_pages.turn(id))).collect();
-        let mut turns = Vec::new();
+        let (mut found, mut missing, mut turns) = (HashMap::new(), Vec::new(), Vec::new());
         for (id, version, turn) in waiting {
-            turns.push((id, version, turn.lock_owned().await));
-        }
-        let (mut found, mut missing) = (HashMap::new(), Vec::new());
-        for (id, version, read) in &turns {
-            match &**read {
+            let turn = turn.lock_owned().await;
+            match &*turn {
                 Some(read) if read.began >= asked => {
-                    found.extend(read.pages.iter().map(|pages| (*id, pages.clone())))
+                    found.extend(read.pages.iter().map(|pages| (id, pages.clone())));
                 }
-                _ => missing.push((*id, *version)),
+                _ => {
+                    missing.push((id, version));
+                    turns.push((id, turn));
+                }
             }
         }
-        if missing.is_empty() {
-            return Ok(found);
-        }
-        let began = Instant::now();
-        let pages = self.read_first_pages(&missing).await?;
-        for (id, _, read) in &mut turns {
-            if missing.iter().any(|(missing, _)| missing == id) {
-                **read = Some(Read { began, pages: pages.get(id).cloned() });
+        if !missing.is_empty() {
+            let began = Instant::now();
+            found.extend(self.read_first_pages(&missing).await?);
+            for (id, mut turn) in turns {
+                *turn = Some(Read { began, pages: found.get(&id).cloned() });
             }
         }
-        found.extend(pages);
         Ok(found)
     }
 

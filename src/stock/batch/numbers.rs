@@ -79,7 +79,9 @@ impl Numbers {
                 false => numbers.extend(back),
             }
             numbers.reverse();
-            by_size.insert(size.clone(), numbers);
+            if !numbers.is_empty() {
+                by_size.insert(size.clone(), numbers);
+            }
         }
         Self { by_size, missing }
     }
