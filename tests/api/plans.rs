@@ -1,10 +1,11 @@
-//! How much a batch reads. The planner makes its plans when a table is empty, or by figures in which a drop that is new
+//! How much a batch reads, and a page. The planner makes its plans when a table is empty, or by figures in which a drop that is new
 //! does not occur; the drop then grows to thousands of holds within a minute, and a plan that compares each buyer with
 //! each of them sells a twentieth of what a right one does.
 
+use serde_json::json;
 use sneaker_drop::ids::{DropId, ReservationId, UserId};
 
-use crate::harness::{TestApp, at_once, drive_still};
+use crate::harness::{TestApp, at_once, drive_still, global};
 
 const HOLDS: i32 = 800;
 
@@ -133,6 +134,32 @@ async fn what_came_back_is_found_among_many_that_are_held() {
         // The other one, which has closed none of these holds, looks for what is free once.
         let most = 20 * i64::from(HOLDS + 2 * FREE);
         assert!(read < most, "{read} rows were read");
+    })
+    .await;
+}
+
+/// A drop's lists are read anew after each change, for whoever asks next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_reads_few_rows_of_a_drop_with_many_holds() {
+    drive_still(async |app| {
+        const LAPSED: i32 = 7;
+        let (drop, _) = fill(app, HOLDS).await;
+        let some = format!("SELECT id FROM reservations ORDER BY id LIMIT {LAPSED}");
+        let ages = "created_at = created_at - interval '1 h', expires_at = expires_at - interval '1 h'";
+        app.sql(&format!("UPDATE reservations SET {ages} WHERE id IN ({some})")).await;
+        for figures in ["", "ANALYZE", "VACUUM ANALYZE"] {
+            app.sql(figures).await;
+            let before = rows_read(app).await;
+            let page = apart(app, async |server| {
+                let query = "query($id: ID!) { drop(id: $id) { heldStock activeReservations(first: 1) { totalCount } } }";
+                server.data(None, query, json!({ "id": global(drop) })).await["drop"].take()
+            });
+            let page = page.await;
+            let counts = [&page["heldStock"], &page["activeReservations"]["totalCount"]];
+            assert_eq!(counts, [HOLDS, HOLDS - LAPSED], "whoever has lapsed still has their pair, but no live hold");
+            let read = rows_read(app).await - before;
+            assert!(read < 200, "{read} rows were read, {figures}");
+        }
     })
     .await;
 }
