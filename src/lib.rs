@@ -20,5 +20,6 @@ pub mod graphql;
 pub mod http;
 pub mod ids;
 pub mod rates;
+pub mod read_time;
 pub mod stock;
 pub mod telemetry;

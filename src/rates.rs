@@ -39,12 +39,41 @@ impl<K: Hash + Eq> Rates<K> {
     fn take_at(&self, now: Instant, key: K) -> Result<(), Duration> {
         let mut all = self.lock();
         let full_at = all.get(&key).copied().unwrap_or(now).max(now) + self.each;
-        let earliest = full_at.checked_sub(self.each * self.most).unwrap_or(now);
-        if earliest > now {
-            return Err(earliest - now);
-        }
+        self.earliest(full_at, now)?;
         all.put(key, full_at);
         Ok(())
+    }
+
+    /// Whether there is one, without taking it.
+    ///
+    /// # Errors
+    /// There is none: how long until there is.
+    pub fn wait(&self, key: &K) -> Result<(), Duration> {
+        self.wait_at(Instant::now(), key)
+    }
+
+    fn wait_at(&self, now: Instant, key: &K) -> Result<(), Duration> {
+        let full_at = self.lock().get(key).copied().unwrap_or(now).max(now) + self.each;
+        self.earliest(full_at, now)
+    }
+
+    /// Takes so many, there or not. What was not there is waited for before there is one again, but no longer than for two
+    /// periods.
+    pub fn spend(&self, key: K, count: u32) {
+        self.spend_at(Instant::now(), key, count);
+    }
+
+    fn spend_at(&self, now: Instant, key: K, count: u32) {
+        let mut all = self.lock();
+        let full_at = all.get(&key).copied().unwrap_or(now).max(now) + self.each.saturating_mul(count);
+        let latest = now + self.each.saturating_mul(self.most).saturating_mul(3);
+        all.put(key, full_at.min(latest));
+    }
+
+    /// Whether one can be taken, if all will be back then.
+    fn earliest(&self, full_at: Instant, now: Instant) -> Result<(), Duration> {
+        let earliest = full_at.checked_sub(self.each * self.most).unwrap_or(now);
+        if earliest > now { Err(earliest - now) } else { Ok(()) }
     }
 
     /// Gives one back that was taken for nothing.

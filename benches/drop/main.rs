@@ -39,9 +39,9 @@ fn main() -> ExitCode {
     }
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let only: Vec<String> = arguments.into_iter().filter(|argument| !argument.starts_with("--")).collect();
+    // A quick run is a look, and so is one of some parts; what is committed comes from a full one.
+    let folder = if quick || !only.is_empty() { "target/bench" } else { "benches/results" };
     let figures = runtime.block_on(measure(&Plan::new(quick, only)));
-    // A quick run is a look; what is committed comes from a full one.
-    let folder = if quick { "target/bench" } else { "benches/results" };
     let missed = figures.write(&PathBuf::from(folder));
     for figure in &missed {
         eprintln!("below its floor: {figure}");

@@ -9,6 +9,8 @@ use axum::body::Bytes;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use sneaker_drop::config::Limits;
+
 use crate::{
     client::{Http, compressed, post},
     gate,
@@ -146,7 +148,7 @@ async fn sell(plan: &Plan, [same, bare]: &[Pgbench<'_>; 2], server: &Server, fig
     figures.add("p50 at 256", crowd.percentile(0.5));
     figures.add("p99 at 256", crowd.percentile(0.99));
 
-    // Half of what it can: whoever comes then should not have to wait for others.
+    // Half to two thirds of what it can: whoever comes then should not have to wait for others.
     let drop = server.drop(&[("US 9", PAIRS)], 3_600, 1).await;
     let rate = 6_000_u32;
     let most = usize::try_from(u64::from(rate) * plan.time.as_secs().max(2)).unwrap();
@@ -358,6 +360,7 @@ async fn pages(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, 
     figures.add("new pages / memory", ours.per_second() / theirs.per_second());
 
     beside_new_pages(plan, server, figures).await;
+    beside_one_address(plan, postgres, round, figures).await;
 
     // A drop of which nothing is left, and people who never had any.
     let gone = server.drop(&[("US 9", 1)], 3_600, 1).await;
@@ -402,6 +405,28 @@ async fn beside_new_pages(plan: &Plan, server: &Server, figures: &mut Figures) {
     figures.add("reservations, 32 buyers", alone);
     figures.add("reservations, 32 buyers beside 50 who ask for new pages", beside.per_second());
     figures.add("reservations, beside new pages / alone", beside.per_second() / alone);
+}
+
+/// The same where all who ask are one client to the server, as it limits them by itself.
+async fn beside_one_address(plan: &Plan, postgres: &Postgres, round: usize, figures: &mut Figures) {
+    let read_time = Limits::default().read_time_per_address.to_string();
+    let settings = [("READ_TIME_PER_ADDRESS", read_time.as_str())];
+    let limiting = Server::start(postgres, &format!("limiting_{round}"), &settings).await;
+    let hot = [
+        limiting.drop(&[("US 9", PAIRS)], 3_600, 1).await,
+        limiting.drop(&[("US 9", PAIRS)], 3_600, 1).await,
+    ];
+    let alone = reservations(&limiting, &hot[0], 32, plan.time / 2).await.per_second();
+    let asking =
+        async |time| load::run(limiting.address, 50, End::After(time), new_pages(), |_: &[u8]| true).await;
+    // What it has at once is ten seconds' worth.
+    asking(Duration::from_secs(5)).await;
+    let (beside, answers) =
+        tokio::join!(reservations(&limiting, &hot[1], 32, plan.time / 2), asking(plan.time / 2));
+    figures.add("answers to one address that asks for new pages", answers.per_second());
+    figures
+        .add("reservations, beside one address that asks for new pages / alone", beside.per_second() / alone);
+    limiting.stop().await;
 }
 
 async fn watch(plan: &Plan, server: &Server, figures: &mut Figures) {

@@ -40,7 +40,8 @@ enum Command {
     Migrate,
     /// Print the API's schema in GraphQL's definition language
     Schema,
-    /// Add demo data: people, an administrator, a live drop, one that starts soon, one sold out
+    /// Add demo data: people, an administrator, a live drop, two that start later, one sold out. Never on a database that
+    /// others reach: its passwords are public
     Seed,
     /// Give or take the administrator's role
     #[command(subcommand)]

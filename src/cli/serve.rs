@@ -18,7 +18,7 @@ use crate::{
 /// What `serve` may be told on the command line.
 #[derive(clap::Args, Clone, Copy)]
 pub(super) struct ServeArguments {
-    /// Add demo data once: people, an administrator, drops of each kind
+    /// Add demo data once, as `seed` does
     #[arg(long)]
     demo: bool,
     /// Leave the database's schema alone; start only if it is this version's

@@ -191,8 +191,8 @@ impl SneakerDrop {
     }
 
     /// Rises by one with each change to this drop, its stock or its catalogue data; never repeats, never skips.
-    /// An answer or event with a lower version than one already seen is stale: drop it. All numbers of one `Drop`
-    /// in one answer belong to this version.
+    /// An answer or event with a lower version than one already seen is stale: drop it. The figures of one
+    /// `Drop` in one answer, those of its sizes too, belong to this version; its lists may be a moment newer.
     async fn stock_version(&self) -> i32 {
         self.state.version
     }

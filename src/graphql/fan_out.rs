@@ -1,7 +1,7 @@
 //! One execution of an event for everyone who watches with the same words.
 //!
-//! Ten thousand open pages send the same document with the same variables. Each has a pace of its own, but how an update
-//! of a drop looks is worked out once, for whoever is told first, and written down once: for the others it is bytes.
+//! Ten thousand open pages send the same document with the same variables. How an update of a drop looks is worked out
+//! once, for whoever is told first, and written down once: for the others it is bytes.
 //! Events are executed as nobody, for nothing below a subscription is somebody's own.
 
 use std::{
@@ -28,7 +28,7 @@ use super::{
     request::{Goodness, RequestContext},
     rounds,
 };
-use crate::{app::App, drops::DropStatus, feed::Shown, ids::DropId};
+use crate::{app::App, drops::DropStatus, feed::Shown, ids::DropId, read_time::ReadTime};
 
 /// Ways of asking that are kept track of; who asks in yet another way has updates of their own.
 const MOST_WORDINGS: usize = 1_000;
@@ -118,6 +118,7 @@ impl FanOut {
         admitted: Admitted,
         app: &App,
         credentials: Credentials,
+        payer: ReadTime,
     ) -> Result<impl Stream<Item = Payload> + use<>, Vec<ServerError>> {
         let wording = self.wording(admitted);
         let left = Arc::default();
@@ -136,7 +137,8 @@ impl FanOut {
                             return future::ready(Some(payload)).left_future();
                         }
                         let (wording, schema, app) = (wording.clone(), schema.clone(), app.clone());
-                        async move { wording.payload(&schema, &app, shown).await }.right_future()
+                        let payer = payer.clone();
+                        async move { wording.payload(&schema, &app, &payer, shown).await }.right_future()
                     })
                     .filter_map(future::ready)
                     .boxed())
@@ -176,11 +178,24 @@ impl FanOut {
 
 impl Wording {
     /// How `shown` looks in these words. `None`: there is nothing of it to show.
-    async fn payload(self: &Arc<Self>, schema: &Schema, app: &App, shown: Shown) -> Option<Payload> {
+    async fn payload(
+        self: &Arc<Self>,
+        schema: &Schema,
+        app: &App,
+        payer: &ReadTime,
+        shown: Shown,
+    ) -> Option<Payload> {
         loop {
             // Before the look, or what is done between the two would not be heard.
             let mut done = pin!(self.done.notified());
             done.as_mut().enable();
+            // Who has used up their time hears of it when somebody else has worked it out, or later.
+            if let Err(later) = payer.is_left()
+                && self.find(&shown).is_none()
+            {
+                drop(timeout(later, done).await);
+                continue;
+            }
             let turn = Turn::take(self);
             if let Some(payload) = self.find(&shown) {
                 return Some(payload);
@@ -191,7 +206,8 @@ impl Wording {
             };
             // In a task of its own: whoever asked may be held up by a client that does not read, and all others wait.
             let (schema, app) = (schema.clone(), app.clone());
-            let task = tokio::spawn(async move { turn.0.work_out(&schema, &app, shown).await });
+            let work = payer.pay_for(async move { turn.0.work_out(&schema, &app, shown).await });
+            let task = tokio::spawn(work);
             let broken = |_| Some(json(&ApiError::internal("an update broke off").into_response()).into());
             return task.await.unwrap_or_else(broken);
         }

@@ -20,7 +20,8 @@ const MOST_IDS: usize = 50;
 /// What can be read.
 pub struct Query;
 
-/// What can be read. Only `viewer` needs a sign-in.
+/// What can be read. Only `viewer` needs a sign-in; but who sends an access token that has run out, or is not good
+/// otherwise, is told so (UNAUTHENTICATED), whatever is asked.
 #[Object(serial)]
 impl Query {
     /// Drops, users, purchases and live reservations for everyone; closed reservations for their owner and

@@ -168,6 +168,6 @@ pub(super) type Updates = stream::Iter<std::option::IntoIter<StockUpdate>>;
 pub(super) fn request<'a>(ctx: &Context<'a>) -> &'a RequestContext {
     match ctx.data::<RequestContext>() {
         Ok(request) => request,
-        Err(error) => unreachable!("every road to the schema goes through `prepare`: {error:?}"),
+        Err(error) => unreachable!("every road to the schema goes through `execute` or `FanOut`: {error:?}"),
     }
 }

@@ -11,7 +11,8 @@ use crate::{feed::Feed, ids::DropId};
 /// What the server tells by itself.
 pub struct Subscription;
 
-/// What the server tells by itself, over graphql-transport-ws on the same path as queries.
+/// What the server tells by itself, on the same path as queries: over graphql-transport-ws, server-sent events
+/// or multipart.
 #[GraphqlSubscription]
 impl Subscription {
     /// The stock of one drop: the current state at once, then each change, its going live and its end included.

@@ -26,11 +26,11 @@ use super::{
     operation, origin, socket, stream,
 };
 use crate::{
-    graphql::{self, Admitted, Answer, ApiError, Credentials},
+    graphql::{self, Answer, ApiError, Credentials},
     telemetry::Outcome,
 };
 
-/// A document may have 8 KiB; the rest is for variables.
+/// A document may have 8 KiB where nothing else is set; the rest is for variables.
 const LARGEST_BODY: usize = 64 * 1024;
 
 /// A client that sends a byte now and then holds a place for no longer than this.
@@ -119,9 +119,12 @@ async fn execute(
     asked: Option<Asked>,
 ) -> Response {
     let media_type = accepted.whole.unwrap_or(MediaType::Json);
+    let client = site.client(parts);
+    let payer = site.read_times.of(client);
     let admitted = match site.persisted.resolve(parameters.query.take(), parameters.extensions.as_ref()) {
         Ok(Some((document, candidate))) => {
-            let admitted = admit(site, parameters.into_request(document), credentials).await;
+            let request = parameters.into_request(document);
+            let admitted = operation::admit(site, &payer, request, credentials).await;
             if let (Ok(admitted), Some(candidate)) = (&admitted, candidate) {
                 site.persisted.keep(candidate, &admitted.request.query);
             }
@@ -141,13 +144,14 @@ async fn execute(
         return match site.take_place(parts) {
             Ok(place) => {
                 let alone = Arc::new(Semaphore::new(1));
-                let started = operation::start(site, credentials, site.client(parts), &alone, admitted);
+                let started = operation::start(site, credentials, client, &alone, admitted);
                 stream::respond(framing, site, credentials, started, place)
             }
             Err(error) => answer::turned_away(media_type, &error.into_response()),
         };
     }
     match admitted {
+        Err(error @ ApiError::RateLimited { .. }) => answer::turned_away(media_type, &error.into_response()),
         Err(error) => answer::executed(media_type, &error.into_response()),
         Ok(admitted) if admitted.kind == OperationType::Subscription => {
             let why = "A subscription needs a WebSocket (graphql-transport-ws on this path), or an Accept header with \
@@ -155,13 +159,11 @@ async fn execute(
             answer::malformed(StatusCode::BAD_REQUEST, media_type, why)
         }
         Ok(admitted) if admitted.kind == OperationType::Mutation => {
-            let client = site.client(parts);
             let answer = graphql::execute(&site.schema, admitted, &site.app, credentials, client).await;
             answer::executed(media_type, &answer.response)
         }
         Ok(admitted) => {
-            let (there, client, codings) =
-                (site.clone(), site.client(parts), Codings::from_headers(&parts.headers));
+            let (there, codings) = (site.clone(), Codings::from_headers(&parts.headers));
             // All that is dear about an answer, also to write and to compress it.
             let answered = async move {
                 let Answer { response, good } =
@@ -172,7 +174,7 @@ async fn execute(
                 }
                 answer
             };
-            match operation::by_itself(&site.readers, answered).await {
+            match operation::by_itself(&site.readers, &payer, answered).await {
                 Some(answer) => answer.map(Body::from),
                 None => {
                     answer::executed(media_type, &ApiError::internal("a query broke off").into_response())
@@ -180,17 +182,6 @@ async fn execute(
             }
         }
     }
-}
-
-/// A document that nobody has sent before may take as long to read as a query to execute, and is read in the same place:
-/// what sells does not wait for it.
-async fn admit(site: &Site, request: GraphqlRequest, credentials: Credentials) -> Result<Admitted, ApiError> {
-    if site.gate.knows(&request.query) {
-        return site.gate.admit(request, &credentials);
-    }
-    let there = site.clone();
-    let read = operation::by_itself(&site.readers, async move { there.gate.admit(request, &credentials) });
-    read.await.unwrap_or_else(|| Err(ApiError::internal("a document could not be read")))
 }
 
 fn not_allowed(media_type: MediaType, allowed: &'static str, why: &str) -> Response {

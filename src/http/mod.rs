@@ -46,6 +46,7 @@ use crate::{
     client::Client,
     config::{Limits, ProxyHeader},
     graphql::{ApiError, FanOut, Gate, Schema, schema},
+    read_time::ReadTimes,
 };
 pub use listener::{listen, raise_open_file_limit};
 
@@ -75,13 +76,14 @@ pub struct HttpSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// In which header.
     pub proxy_header: ProxyHeader,
-    /// How large a request may be, and how many connections one client may hold.
+    /// How large a request may be, and what one client may have.
     pub limits: Limits,
     /// Whether the page to explore the API is served.
     pub graphiql: bool,
     /// Whether introspection is answered.
     pub introspection: bool,
-    /// Where queries and open pages run. Requests, and with them mutations, run where the server does.
+    /// Where queries and open pages run, and what comes over these. Requests, and with them mutations, run where the server
+    /// does.
     pub readers: Handle,
 }
 
@@ -100,6 +102,7 @@ struct Inner {
     limits: Limits,
     readers: Handle,
     places: Places,
+    read_times: ReadTimes,
     trusted_proxies: Box<[IpNet]>,
     proxy_header: ProxyHeader,
     /// Set when the server begins to stop: readiness fails first.
@@ -136,6 +139,7 @@ pub async fn serve(
         limits: settings.limits,
         readers: settings.readers.clone(),
         places: Places::new(settings.limits.streams_per_address),
+        read_times: ReadTimes::new(settings.limits.read_time_per_address),
         trusted_proxies: settings.trusted_proxies.clone().into(),
         proxy_header: settings.proxy_header,
         origins: Origins::new(&settings.cors_origins),

@@ -4,17 +4,28 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use async_graphql::{Response, ServerError, Value, parser::types::OperationType};
+use async_graphql::{Request, Response, ServerError, Value, parser::types::OperationType};
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream, stream::BoxStream};
-use tokio::{runtime::Handle, sync::Semaphore, task::JoinSet};
+use tokio::{
+    runtime::Handle,
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     client::Client,
     graphql::{self, Admitted, ApiError, Credentials, Payload},
     http::Site,
+    read_time::ReadTime,
 };
+
+/// A client that has no time left is kept waiting for so long before it is refused: told at once, one that does not heed it
+/// would ask thousands of times a second.
+const REFUSED_AFTER: Duration = Duration::from_millis(250);
 
 /// What an operation has to say.
 pub(super) enum Event {
@@ -58,10 +69,11 @@ pub(super) fn start(
             return Started { events, ends: true };
         }
     };
-    let (site, readers) = (site.clone(), site.readers.clone());
+    let (site, readers, payer) = (site.clone(), site.readers.clone(), site.read_times.of(client));
     if admitted.kind == OperationType::Subscription {
-        let subscribed = by_itself(&readers, async move {
-            match site.fan_out.subscribe(&site.schema, admitted, &site.app, credentials).await {
+        let pays = payer.clone();
+        let subscribed = by_itself(&readers, &payer, async move {
+            match site.fan_out.subscribe(&site.schema, admitted, &site.app, credentials, pays).await {
                 Ok(payloads) => payloads.map(Event::Next).boxed(),
                 Err(errors) => stream::iter([Event::Error(errors)]).boxed(),
             }
@@ -83,7 +95,7 @@ pub(super) fn start(
     let events = async move {
         // Held until all is told. It is never closed.
         let place = answers.acquire_owned().await;
-        let event = by_itself(&readers, executed).await.unwrap_or_else(broken);
+        let event = by_itself(&readers, &payer, executed).await.unwrap_or_else(broken);
         stream::iter([event, Event::Complete]).inspect(move |_| {
             let _ = &place;
         })
@@ -91,14 +103,59 @@ pub(super) fn start(
     Started { events: events.flatten_stream().boxed(), ends: true }
 }
 
-/// Starts a task on `runtime`, which ends with whoever waits for it. `None`: it panicked. The work itself is in the task
-/// alone: what waits may be kept for as long as a subscription lasts.
-pub(super) fn by_itself<W>(runtime: &Handle, work: W) -> impl Future<Output = Option<W::Output>> + use<W>
+/// Reads a request's document, and waits until `payer` has time for a query. A document that nobody has sent before may take
+/// as long to read as a query to execute, and is read in the same place: what sells does not wait for it.
+pub(super) async fn admit(
+    site: &Site,
+    payer: &ReadTime,
+    request: Request,
+    credentials: Credentials,
+) -> Result<Admitted, ApiError> {
+    let is_known = site.gate.knows(&request.query);
+    // Without that word there is no mutation in it, and only those never wait.
+    let waits_first = !is_known && !request.query.contains("mutation");
+    if waits_first {
+        wait_for_time(payer).await?;
+    }
+    let there = site.clone();
+    let read = async move { there.gate.admit(request, &credentials) };
+    let admitted = match is_known {
+        true => read.await?,
+        false => by_itself(&site.readers, payer, read)
+            .await
+            .unwrap_or_else(|| Err(ApiError::internal("a document could not be read")))?,
+    };
+    if !waits_first && admitted.kind == OperationType::Query {
+        wait_for_time(payer).await?;
+    }
+    Ok(admitted)
+}
+
+/// Who has no time left waits for it, and is refused where that takes long.
+async fn wait_for_time(payer: &ReadTime) -> Result<(), ApiError> {
+    let refused_at = Instant::now() + REFUSED_AFTER;
+    while let Err(retry_after) = payer.is_left() {
+        let now = Instant::now();
+        if now >= refused_at {
+            return Err(ApiError::RateLimited { retry_after });
+        }
+        sleep_until(refused_at.min(now + retry_after)).await;
+    }
+    Ok(())
+}
+
+/// Starts a task on `runtime`, which ends with whoever waits for it, and which `payer` pays for. `None`: it panicked. The
+/// work itself is in the task alone: what waits may be kept for as long as a subscription lasts.
+pub(super) fn by_itself<W>(
+    runtime: &Handle,
+    payer: &ReadTime,
+    work: W,
+) -> impl Future<Output = Option<W::Output>> + use<W>
 where
     W: Future<Output: Send> + Send + 'static,
 {
     let mut task = JoinSet::new();
-    task.spawn_on(work, runtime);
+    task.spawn_on(payer.pay_for(work), runtime);
     async move { task.join_next().await?.ok() }
 }
 

@@ -49,7 +49,7 @@ pub struct Figures {
     pub stock_transaction: Histogram,
     /// Drops whose stock changed lately, or has a hold that will lapse.
     pub stock_queues: Gauge,
-    /// Stock transactions run again because the connection broke under them.
+    /// Stock transactions run again because the connection broke under them, or PostgreSQL was overloaded.
     pub stock_retries: Counter,
     /// Statements sent to PostgreSQL.
     pub sql_statements: Counter,
@@ -117,7 +117,7 @@ impl Default for Metrics {
         );
         registry.register_with_unit(
             "stock_transaction",
-            "A stock transaction, its wait for the row lock included",
+            "A stock transaction, its waits for a connection and the row lock included",
             Unit::Seconds,
             metrics.stock_transaction.clone(),
         );
@@ -128,7 +128,7 @@ impl Default for Metrics {
         );
         registry.register(
             "stock_retries",
-            "Stock transactions run again because the connection broke under them",
+            "Stock transactions run again because the connection broke or PostgreSQL was overloaded",
             metrics.stock_retries.clone(),
         );
         registry.register("sql_statements", "Statements sent to PostgreSQL", metrics.sql_statements.clone());

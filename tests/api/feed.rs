@@ -7,10 +7,12 @@ use chrono::{TimeDelta, Utc};
 use futures_util::{StreamExt as _, poll};
 use serde_json::{Value, json};
 use sneaker_drop::{
+    client::Client,
     config::Limits,
     drops::DropStatus,
     graphql::{Credentials, FanOut, Gate, schema},
     ids::DropId,
+    read_time::ReadTimes,
 };
 use tokio::time::timeout;
 
@@ -217,7 +219,8 @@ async fn nobody_waits_for_a_subscriber_who_is_held_up() {
         );
         let subscribe = async || {
             let admitted = gate.admit(Request::new(&query), &Credentials::Anonymous).unwrap();
-            let updates = fan_out.subscribe(&schema, admitted, &app.app, Credentials::Anonymous).await;
+            let payer = ReadTimes::new(1_000).of(Client::at("127.0.0.1".parse().unwrap()));
+            let updates = fan_out.subscribe(&schema, admitted, &app.app, Credentials::Anonymous, payer).await;
             Box::pin(updates.unwrap())
         };
         let (mut held_up, mut other) = (subscribe().await, subscribe().await);

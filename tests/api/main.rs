@@ -34,6 +34,7 @@ mod program;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod purchase;
+mod read_time;
 mod reserve;
 mod round_trips;
 mod scanner;

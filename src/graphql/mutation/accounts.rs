@@ -139,7 +139,7 @@ pub(super) struct RefreshPayload {
 /// What ends.
 #[derive(InputObject)]
 pub(super) struct LogoutInput {
-    /// Names the session when the access token has run out; otherwise the access token does.
+    /// Names the session, whatever access token is sent; left out, the access token does.
     refresh_token: Option<String>,
     /// Ends every session of the signed-in person, not only this one. Null means false.
     #[graphql(default_with = "Some(false)")]

@@ -16,7 +16,7 @@ use drops::{CancelDropUserError, CreateDropUserError, DropMutation};
 use purchase::{PurchaseMutation, PurchaseUserError};
 use reserve::{ReserveMutation, ReserveUserError};
 
-/// What can be done. Each mutation tells expected refusals in `userErrors`: it did what was asked if and only if
+/// What can be done. Each mutation but `logout` tells expected refusals in `userErrors`: it did what was asked if and only if
 /// that list is empty.
 #[derive(MergedObject, Default)]
 pub struct Mutation(

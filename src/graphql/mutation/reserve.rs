@@ -22,7 +22,7 @@ pub(super) struct ReserveInput {
     size: Option<String>,
     /// Chosen by the client, once per intent; 1 to 255 printable characters, scoped to the buyer and the drop. A
     /// retry with the same key gets the first reservation back, with its status of today. Refusals are not
-    /// remembered.
+    /// remembered. Left out, each call is an intent of its own: a retry may hold a second pair.
     idempotency_key: Option<String>,
     /// For a drop with `admissionRequired`: signed for this buyer and this drop, and good for one reservation. A retry
     /// with the same key shows the same token again.
@@ -97,7 +97,8 @@ impl From<ReserveRefusal> for ReserveUserError {
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct ReservePayload {
-    /// The hold. On LIMIT_REACHED the live one that the buyer has already, if there is one.
+    /// The hold; after a retry it may be over, as its `status` says. On LIMIT_REACHED the live one that the buyer has
+    /// already, if there is one.
     reservation: Option<Reservation>,
     /// The drop after this request, so that a normalised cache is right whether or not a pair was had.
     drop: Option<SneakerDrop>,

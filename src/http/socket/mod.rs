@@ -202,7 +202,8 @@ impl Session {
                 let Some(request) = payload.into_whole_request() else {
                     return Ok(Some(Goodbye::BAD_MESSAGE));
                 };
-                let admitted = self.site.gate.admit(request, &self.credentials);
+                let payer = self.site.read_times.of(self.client);
+                let admitted = operation::admit(&self.site, &payer, request, self.credentials).await;
                 let started =
                     operation::start(&self.site, self.credentials, self.client, &self.answers, admitted);
                 self.operations.insert(id, started);

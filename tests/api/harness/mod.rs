@@ -8,6 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _};
 use futures_util::future::join_all;
+use ipnet::IpNet;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sneaker_drop::{
@@ -109,12 +110,23 @@ impl TestApp {
 
     /// A server that reaches its database by `url`.
     async fn start_over(url: &str, database: &str, transport: impl Transport, background: bool) -> Self {
+        let limits = Limits { streams_per_address: STREAMS, ..Limits::default() };
+        Self::start_limited(url, database, transport, background, limits, Vec::new()).await
+    }
+
+    async fn start_limited(
+        url: &str,
+        database: &str,
+        transport: impl Transport,
+        background: bool,
+        limits: Limits,
+        trusted_proxies: Vec<IpNet>,
+    ) -> Self {
         let metrics = Metrics::default();
         let settings = DatabaseConfig { url: Some(url.into()), direct_url: None, pool_size: 10 };
         let db = Database::new(&settings, &metrics).unwrap();
         let secrets = TokenSecrets::new(ACCESS_SECRET.into(), REFRESH_SECRET.into());
         let lifetimes = Lifetimes { access: Duration::from_secs(900), refresh: Duration::from_secs(86_400) };
-        let limits = Limits { streams_per_address: STREAMS, ..Limits::default() };
         let admissions = AdmissionSecrets {
             current: ADMISSION_SECRET.into(),
             previous: Some(ADMISSION_SECRET_BEFORE.into()),
@@ -126,7 +138,7 @@ impl TestApp {
         let address = listener.local_addr().unwrap();
         let settings = HttpSettings {
             cors_origins: vec!["https://shop.example".into()],
-            trusted_proxies: Vec::new(),
+            trusted_proxies,
             proxy_header: ProxyHeader::XForwardedFor,
             limits,
             graphiql: true,
@@ -151,6 +163,12 @@ impl TestApp {
     /// Another server on the same database, on this bus.
     pub async fn second_on(&self, transport: impl Transport) -> Self {
         Self::start_over(&cluster().await.url(&self.database), &self.database, transport, true).await
+    }
+
+    /// The same, with these limits, behind a proxy that says where clients are.
+    pub async fn second_that_limits(&self, limits: Limits) -> Self {
+        let (url, here) = (cluster().await.url(&self.database), "127.0.0.0/8".parse().unwrap());
+        Self::start_limited(&url, &self.database, InProcess::default(), true, limits, vec![here]).await
     }
 
     /// The same, with nothing running beside the requests.

@@ -36,7 +36,11 @@ impl Socket {
 
     /// Opened and initialised.
     pub async fn ready(address: SocketAddr, payload: Value) -> Self {
-        let mut socket = Self::open(address).await;
+        Self::open(address).await.initialised(payload).await
+    }
+
+    pub async fn initialised(self, payload: Value) -> Self {
+        let mut socket = self;
         socket.say(json!({ "type": "connection_init", "payload": payload })).await;
         assert_eq!(socket.hear().await["type"], "connection_ack");
         socket
