@@ -1,14 +1,19 @@
 //! Whoever has used up their time of the processors waits, and nobody else does.
 
+use std::{hint::black_box, time::Duration};
+
+use async_graphql::Request;
+use futures_util::StreamExt as _;
 use reqwest::{Response, StatusCode, header};
 use serde_json::{Value, json};
-use sneaker_drop::config::Limits;
+use sneaker_drop::{
+    client::Client,
+    config::Limits,
+    graphql::{Credentials, FanOut, Gate, schema},
+    read_time::{ReadTime, ReadTimes},
+};
 
 use crate::harness::{Socket, TestApp, at_once, drive, global};
-
-fn limits(millis: usize) -> Limits {
-    Limits { read_time_per_address: millis, ..Limits::default() }
-}
 
 const GREEDY: &str = "203.0.113.1";
 const MODEST: &str = "198.51.100.7";
@@ -24,11 +29,12 @@ async fn ask(server: &TestApp, from: &str, query: &str) -> Response {
     request.header("x-forwarded-for", from).send().await.unwrap()
 }
 
-/// Asks until there is no time left, as many at once as are to be answered all the same, for none of them has taken any when
-/// they begin. How often that is differs between machines.
-async fn use_up(server: &TestApp, from: &str, at_a_time: usize) -> Response {
-    for first in (0..10_000).step_by(at_a_time) {
-        let answers = at_once((first..first + at_a_time).map(|number| {
+/// Asks until there is no time left, many at once: they are answered all the same, for none has taken any when they begin.
+/// How often that is differs between machines.
+async fn use_up(server: &TestApp, from: &str) -> Response {
+    const AT_ONCE: usize = 30;
+    for first in (0..10_000).step_by(AT_ONCE) {
+        let answers = at_once((first..first + AT_ONCE).map(|number| {
             let query = page(number);
             async move { ask(server, from, &query).await }
         }));
@@ -44,8 +50,8 @@ async fn who_asks_dearly_waits_and_nobody_else() {
     drive(async |app| {
         let drop = app.drop(&[("US 9", 3)]).await;
         // Ten milliseconds are soon used up, and what is used beyond it is not back before the test is over.
-        let server = app.second_that_limits(limits(1)).await;
-        let refusal = use_up(&server, GREEDY, 30).await;
+        let server = app.second_that_limits(Limits { read_time_per_address: 1, ..Limits::default() }).await;
+        let refusal = use_up(&server, GREEDY).await;
         assert_eq!(refusal.status(), StatusCode::TOO_MANY_REQUESTS);
         assert!(refusal.headers().contains_key(header::RETRY_AFTER));
         let refusal: Value = refusal.json().await.unwrap();
@@ -86,33 +92,32 @@ async fn who_asks_dearly_waits_and_nobody_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_no_time_left_is_told_of_the_stock_all_the_same() {
     drive(async |app| {
-        let drop = app.drop(&[("US 9", 3)]).await;
-        // What is used beyond it is soon back.
-        let server = app.second_that_limits(limits(20)).await;
-        let watch = |own: &str| {
-            format!(
-                "subscription($drop: ID!) {{ stockUpdated(dropId: $drop) {{ {own}: version drop {{ availableStock }} }} }}"
-            )
+        let (drop, limits) = (app.drop(&[("US 9", 3)]).await, Limits::default());
+        let (schema, gate, fan_out) = (schema(true, &limits), Gate::new(&limits, true), FanOut::default());
+        let times = ReadTimes::new(20);
+        let [greedy, modest] = [GREEDY, MODEST].map(|address| times.of(Client::at(address.parse().unwrap())));
+        let subscribe = async |words: &str, payer: &ReadTime| {
+            let fields = format!("{words}: version drop {{ availableStock }}");
+            let query =
+                format!("subscription {{ stockUpdated(dropId: \"{}\") {{ {fields} }} }}", global(drop));
+            let admitted = gate.admit(Request::new(&query), &Credentials::Anonymous).unwrap();
+            let updates =
+                fan_out.subscribe(&schema, admitted, &app.app, Credentials::Anonymous, payer.clone()).await;
+            Box::pin(updates.unwrap())
         };
-        let [alone, among_others, other] = [GREEDY, GREEDY, MODEST].map(async |from| {
-            let from: [(&str, &str); 1] = [("x-forwarded-for", from)];
-            Socket::open_with(server.address, &from).await.unwrap().initialised(json!({})).await
-        });
-        let (mut alone, mut among_others, mut other) = (alone.await, among_others.await, other.await);
-        for (socket, words) in
-            [(&mut alone, "mine"), (&mut among_others, "ours"), (&mut other, "ours")]
-        {
-            socket.subscribe("1", &watch(words), json!({ "drop": global(drop) })).await;
+        let mut other = subscribe("ours", &modest).await;
+        let mut among_others = subscribe("ours", &greedy).await;
+        let mut alone = subscribe("mine", &greedy).await;
+        for updates in [&mut other, &mut among_others, &mut alone] {
+            assert!(updates.next().await.unwrap().contains(r#""availableStock":3"#));
         }
-        for socket in [&mut other, &mut among_others, &mut alone] {
-            assert_eq!(socket.next().await["stockUpdated"]["drop"]["availableStock"], 3);
+        while greedy.is_left().err() < Some(Duration::from_millis(500)) {
+            greedy.pay_for(async { black_box((0..100_000_u64).sum::<u64>()) }).await;
         }
-        use_up(&server, GREEDY, 4).await;
         app.hold(&app.buyer().await, drop, "US 9").await;
-        for socket in [&mut other, &mut among_others, &mut alone] {
-            assert_eq!(socket.next().await["stockUpdated"]["drop"]["availableStock"], 2);
+        for updates in [&mut other, &mut among_others, &mut alone] {
+            assert!(updates.next().await.unwrap().contains(r#""availableStock":2"#));
         }
-        server.stop().await;
     })
     .await;
 }
