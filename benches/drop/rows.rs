@@ -363,6 +363,8 @@ async fn pages(plan: &Plan, postgres: &Postgres, round: usize, server: &Server, 
     beside_one_address(plan, postgres, round, figures).await;
 
     // A drop of which nothing is left, and people who never had any.
+    // Over a new connection: the first was silent for longer than the server waits.
+    let mut http = Http::connect(server.address).await;
     let gone = server.drop(&[("US 9", 1)], 3_600, 1).await;
     let token = token_of(people[0]);
     let answer: Value =
