@@ -33,12 +33,20 @@ impl<K: Hash + Eq> Rates<K> {
     /// # Errors
     /// There is none: how long until there is.
     pub fn take(&self, key: K) -> Result<(), Duration> {
-        self.take_at(Instant::now(), key)
+        self.take_many(key, 1)
     }
 
-    fn take_at(&self, now: Instant, key: K) -> Result<(), Duration> {
+    /// Takes so many, or none.
+    ///
+    /// # Errors
+    /// There are not so many: how long until there are.
+    pub fn take_many(&self, key: K, count: u32) -> Result<(), Duration> {
+        self.take_at(Instant::now(), key, count)
+    }
+
+    fn take_at(&self, now: Instant, key: K, count: u32) -> Result<(), Duration> {
         let mut all = self.lock();
-        let full_at = all.get(&key).copied().unwrap_or(now).max(now) + self.each;
+        let full_at = all.get(&key).copied().unwrap_or(now).max(now) + self.each.saturating_mul(count);
         self.earliest(full_at, now)?;
         all.put(key, full_at);
         Ok(())
@@ -57,8 +65,8 @@ impl<K: Hash + Eq> Rates<K> {
         self.earliest(full_at, now)
     }
 
-    /// Takes so many, there or not. What was not there is waited for before there is one again, but no longer than for two
-    /// periods.
+    /// Takes so many, there or not. What was not there is waited for before there is one again, but no longer than for
+    /// twelve periods.
     pub fn spend(&self, key: K, count: u32) {
         self.spend_at(Instant::now(), key, count);
     }
@@ -66,20 +74,20 @@ impl<K: Hash + Eq> Rates<K> {
     fn spend_at(&self, now: Instant, key: K, count: u32) {
         let mut all = self.lock();
         let full_at = all.get(&key).copied().unwrap_or(now).max(now) + self.each.saturating_mul(count);
-        let latest = now + self.each.saturating_mul(self.most).saturating_mul(3);
+        let latest = now + self.each.saturating_mul(self.most).saturating_mul(13);
         all.put(key, full_at.min(latest));
     }
 
-    /// Whether one can be taken, if all will be back then.
+    /// Whether they can be taken, if all will be back then.
     fn earliest(&self, full_at: Instant, now: Instant) -> Result<(), Duration> {
         let earliest = full_at.checked_sub(self.each * self.most).unwrap_or(now);
         if earliest > now { Err(earliest - now) } else { Ok(()) }
     }
 
-    /// Gives one back that was taken for nothing.
-    pub fn give_back(&self, key: &K) {
+    /// Gives so many back that were taken for nothing.
+    pub fn give_back(&self, key: &K, count: u32) {
         if let Some(full_at) = self.lock().get_mut(key) {
-            *full_at = full_at.checked_sub(self.each).unwrap_or(*full_at);
+            *full_at = full_at.checked_sub(self.each.saturating_mul(count)).unwrap_or(*full_at);
         }
     }
 
@@ -96,7 +104,7 @@ mod tests {
     fn a_burst_and_then_one_each_time() {
         let rates = Rates::new(3, Duration::from_secs(30));
         let began = Instant::now();
-        let at = |second, key| rates.take_at(began + Duration::from_secs(second), key);
+        let at = |second, key| rates.take_at(began + Duration::from_secs(second), key, 1);
         for _ in 0..3 {
             assert_eq!(at(0, "a"), Ok(()));
         }
@@ -105,11 +113,31 @@ mod tests {
         assert_eq!(at(9, "a"), Err(Duration::from_secs(1)), "asking costs nothing");
         assert_eq!(at(10, "a"), Ok(()));
         assert!(at(10, "a").is_err());
-        rates.give_back(&"a");
+        rates.give_back(&"a", 1);
         assert_eq!(at(10, "a"), Ok(()));
         for _ in 0..3 {
             assert_eq!(at(3_600, "a"), Ok(()), "no more than a burst is saved up");
         }
         assert!(at(3_600, "a").is_err());
+    }
+
+    #[test]
+    fn what_was_spent_beyond_it_comes_back_first() {
+        let rates = Rates::new(10, Duration::from_secs(10));
+        let began = Instant::now();
+        let at = |second| began + Duration::from_secs(second);
+        assert_eq!(rates.take_at(at(0), "a", 11), Err(Duration::from_secs(1)), "not so many, so none");
+        rates.spend_at(at(0), "a", 9);
+        assert_eq!(rates.wait_at(at(0), &"a"), Ok(()), "one is left");
+        rates.spend_at(at(0), "a", 4);
+        assert_eq!(rates.wait_at(at(0), &"a"), Err(Duration::from_secs(4)));
+        assert_eq!(rates.wait_at(at(1), &"a"), Err(Duration::from_secs(3)), "looking costs nothing");
+        assert_eq!(rates.wait_at(at(4), &"a"), Ok(()));
+        assert_eq!(rates.take_at(at(4), "a", 2), Err(Duration::from_secs(1)));
+        rates.give_back(&"a", 3);
+        assert_eq!(rates.take_at(at(4), "a", 4), Ok(()));
+        rates.spend_at(at(4), "a", u32::MAX);
+        assert_eq!(rates.wait_at(at(4), &"a"), Err(Duration::from_secs(121)), "nobody is shut out for good");
+        assert_eq!(rates.wait_at(at(4), &"b"), Ok(()), "each by itself");
     }
 }

@@ -13,6 +13,10 @@ use crate::{client::Client, rates::Rates};
 /// A client may use up at once what it has in this time: a page that opens, an office that comes back from lunch.
 const AT_ONCE: u32 = 10;
 
+/// Microseconds that a query takes in advance, and gets back what it does not use: what many begin at once is bounded by
+/// what is left.
+const IN_ADVANCE: u32 = 2_000;
+
 /// What all clients have left.
 #[derive(Clone)]
 pub struct ReadTimes(Arc<Rates<Client>>);
@@ -46,20 +50,55 @@ impl ReadTime {
         self.all.0.wait(&self.client)
     }
 
-    /// The same work, for which the client pays with the time that it takes of a processor. What it waits costs nothing.
-    pub fn pay_for<W: Future>(&self, work: W) -> impl Future<Output = W::Output> + use<W> {
-        let Self { all: ReadTimes(all), client } = self.clone();
+    /// Takes something in advance.
+    ///
+    /// # Errors
+    /// There is none left: how long until there is.
+    pub fn pay_in_advance(&self) -> Result<Payment, Duration> {
+        self.all.0.take_many(self.client, IN_ADVANCE)?;
+        Ok(Payment { by: self.clone(), in_advance: IN_ADVANCE })
+    }
+
+    /// Takes what is used when it is used, there or not.
+    pub fn pay_later(&self) -> Payment {
+        Payment { by: self.clone(), in_advance: 0 }
+    }
+}
+
+/// How a client pays for something.
+pub struct Payment {
+    by: ReadTime,
+    /// Microseconds that are taken and not used yet.
+    in_advance: u32,
+}
+
+impl Payment {
+    /// The same work, paid for with the time that it takes of a processor. What it waits costs nothing.
+    pub fn pay_for<W: Future>(self, work: W) -> impl Future<Output = W::Output> {
+        let mut payment = self;
         async move {
             let mut work = pin!(work);
             poll_fn(|context| {
                 let began = processor_time();
                 let polled = work.as_mut().poll(context);
                 let took = processor_time().saturating_sub(began);
-                all.spend(client, took.as_micros().try_into().unwrap_or(u32::MAX));
+                payment.take(took.as_micros().try_into().unwrap_or(u32::MAX));
                 polled
             })
             .await
         }
+    }
+
+    fn take(&mut self, micros: u32) {
+        let covered = micros.min(self.in_advance);
+        self.in_advance -= covered;
+        self.by.all.0.spend(self.by.client, micros - covered);
+    }
+}
+
+impl Drop for Payment {
+    fn drop(&mut self) {
+        self.by.all.0.give_back(&self.by.client, self.in_advance);
     }
 }
 

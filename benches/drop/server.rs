@@ -88,7 +88,7 @@ impl Server {
                 ("JWT_REFRESH_SECRET", REFRESH),
                 ("CONNECTIONS_PER_ADDRESS", "1000000"),
                 ("STREAMS_PER_ADDRESS", "1000000"),
-                ("READ_TIME_PER_ADDRESS", "1000000"),
+                ("READ_TIME_PER_ADDRESS", "100000"),
             ])
             .envs(settings.iter().copied())
             .stdin(Stdio::null())

@@ -88,12 +88,12 @@ impl Attempts {
 impl Attempt<'_> {
     /// It was the right password.
     pub(super) fn was_right(self) {
-        self.all.wrong.give_back(&self.counts_as);
+        self.all.wrong.give_back(&self.counts_as, 1);
         self.all.homes().put((self.account, self.client), ());
     }
 
     /// It was not tried.
     pub(super) fn was_none(self) {
-        self.all.wrong.give_back(&self.counts_as);
+        self.all.wrong.give_back(&self.counts_as, 1);
     }
 }

@@ -76,7 +76,7 @@ limits! {
     /// A household, an office or a mobile operator's gateway has one address (or IPv6 network of 64 bits) for many.
     streams_per_address: "STREAMS_PER_ADDRESS", 1000 in 1..=1000000, "WebSockets and streams open from one address";
     /// Eight hundred pages of ten drops a second that are in no memory, or some thousands of smaller queries.
-    read_time_per_address: "READ_TIME_PER_ADDRESS", 250 in 1..=1000000, "milliseconds of a processor a second that queries and updates for one address may take, ten seconds' worth at once";
+    read_time_per_address: "READ_TIME_PER_ADDRESS", 250 in 1..=100000, "milliseconds of a processor a second that queries and updates for one address may take, ten seconds' worth at once";
     /// A school's network has one address too; a guesser has many.
     signins_per_address: "SIGNINS_PER_ADDRESS", 60 in 1..=1000000, "sign-ins and sign-ups a minute from one address";
     /// Whoever has signed in from an address before has as many there, whatever others do.

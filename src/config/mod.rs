@@ -57,6 +57,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("DATA_DIR", ".data", "folder of the private PostgreSQL and of generated secrets"),
     setting(
+        "PG_BIN",
+        "what pg_config says, else Debian's folder, else PATH",
+        "folder of PostgreSQL's programs, for the private one; from the environment only",
+    ),
+    setting(
         "JWT_ACCESS_SECRET",
         "with DATABASE_URL: required; else made once and kept in DATA_DIR",
         "signs access tokens; 32 bytes or more",

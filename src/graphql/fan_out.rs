@@ -17,6 +17,7 @@ use std::{
 use async_graphql::{Request, Response, ServerError, Variables};
 use futures_util::{FutureExt as _, Stream, StreamExt as _, future, stream, stream::BoxStream};
 use tokio::{
+    runtime::Handle,
     sync::Notify,
     time::{Instant, timeout},
 };
@@ -108,7 +109,8 @@ pub(super) enum Feeding {
 }
 
 impl FanOut {
-    /// Executes a subscription.
+    /// Executes a subscription. Its updates are worked out by `readers`, in the time of `payer` where it is the first to want
+    /// one.
     ///
     /// # Errors
     /// Why there is nothing to watch.
@@ -118,6 +120,7 @@ impl FanOut {
         admitted: Admitted,
         app: &App,
         credentials: Credentials,
+        readers: &Handle,
         payer: ReadTime,
     ) -> Result<impl Stream<Item = Payload> + use<>, Vec<ServerError>> {
         let wording = self.wording(admitted);
@@ -129,7 +132,7 @@ impl FanOut {
             // A directive skipped the field.
             (None, None) => Ok(stream::empty().boxed()),
             (Some(updates), _) => {
-                let (schema, app) = (schema.clone(), app.clone());
+                let (schema, app, readers) = (schema.clone(), app.clone(), readers.clone());
                 Ok(updates
                     .then(move |shown| {
                         // Nearly all find it told, and share nothing more.
@@ -137,8 +140,9 @@ impl FanOut {
                             return future::ready(Some(payload)).left_future();
                         }
                         let (wording, schema, app) = (wording.clone(), schema.clone(), app.clone());
-                        let payer = payer.clone();
-                        async move { wording.payload(&schema, &app, &payer, shown).await }.right_future()
+                        let (readers, payer) = (readers.clone(), payer.clone());
+                        async move { wording.payload(&schema, &app, &readers, &payer, shown).await }
+                            .right_future()
                     })
                     .filter_map(future::ready)
                     .boxed())
@@ -182,6 +186,7 @@ impl Wording {
         self: &Arc<Self>,
         schema: &Schema,
         app: &App,
+        readers: &Handle,
         payer: &ReadTime,
         shown: Shown,
     ) -> Option<Payload> {
@@ -189,10 +194,11 @@ impl Wording {
             // Before the look, or what is done between the two would not be heard.
             let mut done = pin!(self.done.notified());
             done.as_mut().enable();
-            // Who has used up their time hears of it when somebody else has worked it out, or later.
-            if let Err(later) = payer.is_left()
-                && self.find(&shown).is_none()
-            {
+            // Who has used up their time hears of it, or of a newer one, when somebody else has worked it out; or later.
+            if let Err(later) = payer.is_left() {
+                if let Some(payload) = self.find(&shown).or_else(|| self.find_newer(&shown)) {
+                    return Some(payload);
+                }
                 drop(timeout(later, done).await);
                 continue;
             }
@@ -206,8 +212,8 @@ impl Wording {
             };
             // In a task of its own: whoever asked may be held up by a client that does not read, and all others wait.
             let (schema, app) = (schema.clone(), app.clone());
-            let work = payer.pay_for(async move { turn.0.work_out(&schema, &app, shown).await });
-            let task = tokio::spawn(work);
+            let work = payer.pay_later().pay_for(async move { turn.0.work_out(&schema, &app, shown).await });
+            let task = readers.spawn(work);
             let broken = |_| Some(json(&ApiError::internal("an update broke off").into_response()).into());
             return task.await.unwrap_or_else(broken);
         }
@@ -219,6 +225,14 @@ impl Wording {
         let is_it = |told: &&Told| (told.version, told.status) == (shown.state.version, shown.status);
         let told = told.get(&shown.state.id)?.iter().find(is_it)?;
         (Instant::now() < told.until).then(|| told.payload.clone())
+    }
+
+    /// What was worked out of a later version.
+    fn find_newer(&self, shown: &Shown) -> Option<Payload> {
+        let told = self.told();
+        let newest = told.get(&shown.state.id)?.iter().max_by_key(|told| told.version)?;
+        (newest.version > shown.state.version && Instant::now() < newest.until)
+            .then(|| newest.payload.clone())
     }
 
     async fn work_out(&self, schema: &Schema, app: &App, shown: Shown) -> Option<Payload> {

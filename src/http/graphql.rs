@@ -125,7 +125,7 @@ async fn execute(
         Ok(Some((document, candidate))) => {
             let request = parameters.into_request(document);
             let admitted = operation::admit(site, &payer, request, credentials).await;
-            if let (Ok(admitted), Some(candidate)) = (&admitted, candidate) {
+            if let (Ok((admitted, _)), Some(candidate)) = (&admitted, candidate) {
                 site.persisted.keep(candidate, &admitted.request.query);
             }
             admitted
@@ -133,7 +133,7 @@ async fn execute(
         Ok(None) => return answer::malformed(StatusCode::BAD_REQUEST, media_type, NO_REQUEST),
         Err(error) => Err(error),
     };
-    let kind = admitted.as_ref().ok().map(|admitted| admitted.kind);
+    let kind = admitted.as_ref().ok().map(|(admitted, _)| admitted.kind);
     if kind == Some(OperationType::Mutation) && parts.method == Method::GET {
         return not_allowed(media_type, "POST", "A mutation needs POST.");
     }
@@ -144,6 +144,7 @@ async fn execute(
         return match site.take_place(parts) {
             Ok(place) => {
                 let alone = Arc::new(Semaphore::new(1));
+                let admitted = admitted.map(|(admitted, _)| admitted);
                 let started = operation::start(site, credentials, client, &alone, admitted);
                 stream::respond(framing, site, credentials, started, place)
             }
@@ -153,16 +154,17 @@ async fn execute(
     match admitted {
         Err(error @ ApiError::RateLimited { .. }) => answer::turned_away(media_type, &error.into_response()),
         Err(error) => answer::executed(media_type, &error.into_response()),
-        Ok(admitted) if admitted.kind == OperationType::Subscription => {
+        Ok(_) if kind == Some(OperationType::Subscription) => {
             let why = "A subscription needs a WebSocket (graphql-transport-ws on this path), or an Accept header with \
                        text/event-stream or multipart/mixed;subscriptionSpec=1.0.";
             answer::malformed(StatusCode::BAD_REQUEST, media_type, why)
         }
-        Ok(admitted) if admitted.kind == OperationType::Mutation => {
+        Ok((admitted, _)) if admitted.kind == OperationType::Mutation => {
             let answer = graphql::execute(&site.schema, admitted, &site.app, credentials, client).await;
             answer::executed(media_type, &answer.response)
         }
-        Ok(admitted) => {
+        Ok((admitted, payment)) => {
+            let payment = payment.unwrap_or_else(|| payer.pay_later());
             let (there, codings) = (site.clone(), Codings::from_headers(&parts.headers));
             // All that is dear about an answer, also to write and to compress it.
             let answered = async move {
@@ -174,7 +176,7 @@ async fn execute(
                 }
                 answer
             };
-            match operation::by_itself(&site.readers, &payer, answered).await {
+            match operation::by_itself(&site.readers, payment.pay_for(answered)).await {
                 Some(answer) => answer.map(Body::from),
                 None => {
                     answer::executed(media_type, &ApiError::internal("a query broke off").into_response())

@@ -5,7 +5,7 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use axum::{body::Bytes, response::Response};
@@ -37,14 +37,13 @@ impl Asked {
 }
 
 /// The answers.
-#[derive(Clone)]
-pub(super) struct Kept(Arc<Mutex<Answers>>);
+pub(super) struct Kept(Mutex<Answers>);
 
 type Answers = LruCache<Asked, (Shelf, Response<Bytes>)>;
 
 impl Kept {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(LruCache::new(MOST_ANSWERS))))
+        Self(Mutex::new(LruCache::new(MOST_ANSWERS)))
     }
 
     /// The answer, if there is one and it is right.

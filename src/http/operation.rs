@@ -20,7 +20,7 @@ use crate::{
     client::Client,
     graphql::{self, Admitted, ApiError, Credentials, Payload},
     http::Site,
-    read_time::ReadTime,
+    read_time::{Payment, ReadTime},
 };
 
 /// A client that has no time left is kept waiting for so long before it is refused: told at once, one that does not heed it
@@ -71,9 +71,13 @@ pub(super) fn start(
     };
     let (site, readers, payer) = (site.clone(), site.readers.clone(), site.read_times.of(client));
     if admitted.kind == OperationType::Subscription {
-        let pays = payer.clone();
-        let subscribed = by_itself(&readers, &payer, async move {
-            match site.fan_out.subscribe(&site.schema, admitted, &site.app, credentials, pays).await {
+        let subscribed = by_itself(&readers, async move {
+            // It may wait, but is not refused: nobody asks again for a page that was not told.
+            drop(wait_for_time(&payer).await);
+            let (readers, schema, app) = (&site.readers, &site.schema, &site.app);
+            let payment = payer.pay_later();
+            let subscribed = site.fan_out.subscribe(schema, admitted, app, credentials, readers, payer);
+            match payment.pay_for(subscribed).await {
                 Ok(payloads) => payloads.map(Event::Next).boxed(),
                 Err(errors) => stream::iter([Event::Error(errors)]).boxed(),
             }
@@ -83,6 +87,7 @@ pub(super) fn start(
         let done = stream::iter([Event::Complete]);
         return Started { events: started.flatten_stream().chain(done).boxed(), ends: false };
     }
+    let kind = admitted.kind;
     let executed = async move {
         let response =
             graphql::execute(&site.schema, admitted, &site.app, credentials, client).await.response;
@@ -95,7 +100,14 @@ pub(super) fn start(
     let events = async move {
         // Held until all is told. It is never closed.
         let place = answers.acquire_owned().await;
-        let event = by_itself(&readers, &payer, executed).await.unwrap_or_else(broken);
+        let event = match kind {
+            OperationType::Query => match wait_for_time(&payer).await {
+                Ok(payment) => by_itself(&readers, payment.pay_for(executed)).await,
+                Err(error) => Some(Event::Error(error.into_response().errors)),
+            },
+            OperationType::Mutation | OperationType::Subscription => by_itself(&readers, executed).await,
+        };
+        let event = event.unwrap_or_else(broken);
         stream::iter([event, Event::Complete]).inspect(move |_| {
             let _ = &place;
         })
@@ -103,59 +115,87 @@ pub(super) fn start(
     Started { events: events.flatten_stream().boxed(), ends: true }
 }
 
-/// Reads a request's document, and waits until `payer` has time for a query. A document that nobody has sent before may take
-/// as long to read as a query to execute, and is read in the same place: what sells does not wait for it.
+/// Reads a request's document, and waits until `payer` has time where it is a query, which is executed for what was paid.
 pub(super) async fn admit(
     site: &Site,
     payer: &ReadTime,
     request: Request,
     credentials: Credentials,
+) -> Result<(Admitted, Option<Payment>), ApiError> {
+    let (is_new, mut payment) = (!site.gate.knows(&request.query), None);
+    if is_new && !may_mutate(&request) {
+        payment = Some(wait_for_time(payer).await?);
+    }
+    let read = read(site, payer, request, credentials).await;
+    let waits = match &read {
+        Ok(admitted) => admitted.kind == OperationType::Query,
+        Err(_) => is_new,
+    };
+    if waits && payment.is_none() {
+        payment = Some(wait_for_time(payer).await?);
+    }
+    Ok((read?, payment))
+}
+
+/// The same where others would wait too, and without a wait: a query waits when it is its turn.
+pub(super) async fn admit_at_once(
+    site: &Site,
+    payer: &ReadTime,
+    request: Request,
+    credentials: Credentials,
 ) -> Result<Admitted, ApiError> {
-    let is_known = site.gate.knows(&request.query);
-    // Without that word there is no mutation in it, and only those never wait.
-    let waits_first = !is_known && !request.query.contains("mutation");
-    if waits_first {
-        wait_for_time(payer).await?;
+    if !site.gate.knows(&request.query) && !may_mutate(&request) {
+        payer.is_left().map_err(|retry_after| ApiError::RateLimited { retry_after })?;
+    }
+    read(site, payer, request, credentials).await
+}
+
+/// A document that nobody has sent before may take as long to read as a query to execute, and is read in the same place:
+/// what sells does not wait for it.
+async fn read(
+    site: &Site,
+    payer: &ReadTime,
+    request: Request,
+    credentials: Credentials,
+) -> Result<Admitted, ApiError> {
+    if site.gate.knows(&request.query) {
+        return site.gate.admit(request, &credentials);
     }
     let there = site.clone();
-    let read = async move { there.gate.admit(request, &credentials) };
-    let admitted = match is_known {
-        true => read.await?,
-        false => by_itself(&site.readers, payer, read)
-            .await
-            .unwrap_or_else(|| Err(ApiError::internal("a document could not be read")))?,
-    };
-    if !waits_first && admitted.kind == OperationType::Query {
-        wait_for_time(payer).await?;
-    }
-    Ok(admitted)
+    let read = payer.pay_later().pay_for(async move { there.gate.admit(request, &credentials) });
+    let read = by_itself(&site.readers, read).await;
+    read.unwrap_or_else(|| Err(ApiError::internal("a document could not be read")))
+}
+
+/// Without that word no mutation is in it, and only those never wait.
+fn may_mutate(request: &Request) -> bool {
+    request.query.contains("mutation")
 }
 
 /// Who has no time left waits for it, and is refused where that takes long.
-async fn wait_for_time(payer: &ReadTime) -> Result<(), ApiError> {
+async fn wait_for_time(payer: &ReadTime) -> Result<Payment, ApiError> {
     let refused_at = Instant::now() + REFUSED_AFTER;
-    while let Err(retry_after) = payer.is_left() {
+    loop {
+        let retry_after = match payer.pay_in_advance() {
+            Ok(payment) => return Ok(payment),
+            Err(retry_after) => retry_after,
+        };
         let now = Instant::now();
         if now >= refused_at {
             return Err(ApiError::RateLimited { retry_after });
         }
         sleep_until(refused_at.min(now + retry_after)).await;
     }
-    Ok(())
 }
 
-/// Starts a task on `runtime`, which ends with whoever waits for it, and which `payer` pays for. `None`: it panicked. The
-/// work itself is in the task alone: what waits may be kept for as long as a subscription lasts.
-pub(super) fn by_itself<W>(
-    runtime: &Handle,
-    payer: &ReadTime,
-    work: W,
-) -> impl Future<Output = Option<W::Output>> + use<W>
+/// Starts a task on `runtime`, which ends with whoever waits for it. `None`: it panicked. The work itself is in the task
+/// alone: what waits may be kept for as long as a subscription lasts.
+pub(super) fn by_itself<W>(runtime: &Handle, work: W) -> impl Future<Output = Option<W::Output>> + use<W>
 where
     W: Future<Output: Send> + Send + 'static,
 {
     let mut task = JoinSet::new();
-    task.spawn_on(payer.pay_for(work), runtime);
+    task.spawn_on(work, runtime);
     async move { task.join_next().await?.ok() }
 }
 

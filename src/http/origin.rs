@@ -3,8 +3,6 @@
 //! CORS only keeps an answer from a page. That a mutation is not executed for a foreign page takes a look at the
 //! origin itself, on the socket's upgrade above all: browsers do not ask before one.
 
-use std::sync::Arc;
-
 use axum::{
     http::{HeaderMap, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
@@ -14,8 +12,7 @@ use url::Url;
 use super::Site;
 
 /// The origins allowed besides the server's own.
-#[derive(Clone)]
-pub(super) struct Origins(Arc<[String]>);
+pub(super) struct Origins(Box<[String]>);
 
 impl Origins {
     pub(super) fn new(allowed: &[String]) -> Self {

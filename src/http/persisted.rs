@@ -15,12 +15,11 @@ use serde_json::{Map, Value};
 
 use crate::graphql::ApiError;
 
-/// Some eight megabytes at the longest document that is admitted.
+/// Some eight megabytes at the longest document that is admitted by default.
 const MOST_DOCUMENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
 /// The documents that are kept.
-#[derive(Clone)]
-pub(super) struct Persisted(Arc<Mutex<LruCache<Hash, Arc<str>>>>);
+pub(super) struct Persisted(Mutex<LruCache<Hash, Arc<str>>>);
 
 type Hash = [u8; 32];
 
@@ -37,7 +36,7 @@ pub(super) struct Candidate(Hash);
 
 impl Persisted {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(LruCache::new(MOST_DOCUMENTS))))
+        Self(Mutex::new(LruCache::new(MOST_DOCUMENTS)))
     }
 
     /// The document of a request: its own, or the one that its hash names. A document that comes with its hash is to

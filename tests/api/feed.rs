@@ -14,7 +14,7 @@ use sneaker_drop::{
     ids::DropId,
     read_time::ReadTimes,
 };
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::harness::{HeldLock, Socket, at_once, drive, drive_still, eventually, global};
 
@@ -220,7 +220,7 @@ async fn nobody_waits_for_a_subscriber_who_is_held_up() {
         let subscribe = async || {
             let admitted = gate.admit(Request::new(&query), &Credentials::Anonymous).unwrap();
             let payer = ReadTimes::new(1_000).of(Client::at("127.0.0.1".parse().unwrap()));
-            let updates = fan_out.subscribe(&schema, admitted, &app.app, Credentials::Anonymous, payer).await;
+            let updates = fan_out.subscribe(&schema, admitted, &app.app, Credentials::Anonymous, &Handle::current(), payer).await;
             Box::pin(updates.unwrap())
         };
         let (mut held_up, mut other) = (subscribe().await, subscribe().await);

@@ -203,7 +203,7 @@ impl Session {
                     return Ok(Some(Goodbye::BAD_MESSAGE));
                 };
                 let payer = self.site.read_times.of(self.client);
-                let admitted = operation::admit(&self.site, &payer, request, self.credentials).await;
+                let admitted = operation::admit_at_once(&self.site, &payer, request, self.credentials).await;
                 let started =
                     operation::start(&self.site, self.credentials, self.client, &self.answers, admitted);
                 self.operations.insert(id, started);

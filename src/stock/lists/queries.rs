@@ -86,7 +86,8 @@ statement!(
 
 statement!(
     /// By the counters, which have every hold that is not closed, and by those among them that have lapsed. A drop may have a
-    /// hundred thousand, and there are few of these; in order, or the planner takes an index that has all of them.
+    /// hundred thousand, and there are few of these unless many lapse together; in order, or the planner takes an index that has
+    /// all of them.
     CountActive -> (SqlUuid, BigInt),
     "SELECT s.drop_id, sum(s.held) - (
         SELECT count(*) FROM (
