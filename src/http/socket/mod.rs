@@ -203,7 +203,9 @@ impl Session {
                     return Ok(Some(Goodbye::BAD_MESSAGE));
                 };
                 let payer = self.site.read_times.of(self.client);
-                let admitted = operation::admit_at_once(&self.site, &payer, request, self.credentials).await;
+                // Boxed: ten thousand sockets would each have room for it while they only listen.
+                let admit = operation::admit_at_once(&self.site, &payer, request, self.credentials);
+                let admitted = Box::pin(admit).await;
                 let started =
                     operation::start(&self.site, self.credentials, self.client, &self.answers, admitted);
                 self.operations.insert(id, started);
