@@ -92,13 +92,17 @@ impl Payment {
     fn take(&mut self, micros: u32) {
         let covered = micros.min(self.in_advance);
         self.in_advance -= covered;
-        self.by.all.0.spend(self.by.client, micros - covered);
+        if micros > covered {
+            self.by.all.0.spend(self.by.client, micros - covered);
+        }
     }
 }
 
 impl Drop for Payment {
     fn drop(&mut self) {
-        self.by.all.0.give_back(&self.by.client, self.in_advance);
+        if self.in_advance > 0 {
+            self.by.all.0.give_back(&self.by.client, self.in_advance);
+        }
     }
 }
 

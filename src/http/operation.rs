@@ -126,7 +126,7 @@ pub(super) async fn admit(
     if is_new && !may_mutate(&request) {
         payment = Some(wait_for_time(payer).await?);
     }
-    let read = read(site, payer, request, credentials).await;
+    let read = read(site, payer, request, credentials, is_new).await;
     let waits = match &read {
         Ok(admitted) => admitted.kind == OperationType::Query,
         Err(_) => is_new,
@@ -144,10 +144,11 @@ pub(super) async fn admit_at_once(
     request: Request,
     credentials: Credentials,
 ) -> Result<Admitted, ApiError> {
-    if !site.gate.knows(&request.query) && !may_mutate(&request) {
+    let is_new = !site.gate.knows(&request.query);
+    if is_new && !may_mutate(&request) {
         payer.is_left().map_err(|retry_after| ApiError::RateLimited { retry_after })?;
     }
-    read(site, payer, request, credentials).await
+    read(site, payer, request, credentials, is_new).await
 }
 
 /// A document that nobody has sent before may take as long to read as a query to execute, and is read in the same place:
@@ -157,8 +158,9 @@ async fn read(
     payer: &ReadTime,
     request: Request,
     credentials: Credentials,
+    is_new: bool,
 ) -> Result<Admitted, ApiError> {
-    if site.gate.knows(&request.query) {
+    if !is_new {
         return site.gate.admit(request, &credentials);
     }
     let there = site.clone();
