@@ -68,19 +68,36 @@ macro_rules! closing {
     };
 }
 
-/// Makes holds. It asks for the number of closed ones, so that it begins when all of them are: a pair that is given back
-/// can be had again.
-macro_rules! making {
+macro_rules! all_closed {
     () => {
-        "made AS (
+        "(SELECT count(*) FROM closed) = cardinality($2)"
+    };
+}
+
+macro_rules! all_bought {
+    () => {
+        "(SELECT count(*) FROM bought) = cardinality(array_positions($3, 'purchased'))"
+    };
+}
+
+/// Makes holds, under these conditions beside.
+macro_rules! making {
+    ($($and:expr),*) => {
+        concat!("made AS (
             INSERT INTO reservations (drop_id, id, size, pair_number, user_id, status, price_amount, price_currency,
                                       idempotency_key, admission_id, created_at, expires_at)
             SELECT $4, id, size, pair_number, user_id, 'active', $5, $6, key, admission_id, $1,
                    $1 + make_interval(secs => $7)
             FROM unnest($8, $9, $10, $11, $12, $13) AS given (id, size, pair_number, user_id, key, admission_id)
-            WHERE (SELECT is_so FROM expected) AND (SELECT count(*) FROM closed) = cardinality($2)
+            WHERE (SELECT is_so FROM expected)", $(" AND ", $and,)* "
             RETURNING id
-         )"
+         )")
+    };
+}
+
+macro_rules! all_made {
+    () => {
+        "(SELECT count(*) FROM made) = cardinality($8)"
     };
 }
 
@@ -95,8 +112,10 @@ macro_rules! making {
 ///
 /// `moved`: the counters come to what is told of them. `bumped`: where less was done than was planned there is no next
 /// version, which the table refuses. Nothing is done then, also with the COMMIT already on its way.
+///
+/// In the middle stands what closes and makes holds, and what has to be so once all of it is done.
 macro_rules! change {
-    ($closing:expr, $making:expr) => {
+    ([$($part:expr),*], [$($done:expr),*]) => {
         concat!(
             "WITH locked AS (
                 SELECT FROM drops WHERE id = $4 AND stock_version = $15 AND xmin::text = $29 FOR UPDATE
@@ -114,7 +133,7 @@ macro_rules! change {
                                     ) AS found
                                  )
                        END AS is_so
-             ), ", $closing, ", ", $making, ", moved AS (
+             ), ", $($part, ", ",)* "moved AS (
                 UPDATE drop_sizes AS s SET available = m.available, held = m.held, sold = m.sold, next_pair = m.next_pair
                 FROM unnest($19, $20, $21, $22, $23, $25, $26, $27, $28)
                      AS m (size, reserved, purchased, released, expired, available, held, sold, next_pair)
@@ -126,10 +145,7 @@ macro_rules! change {
              ), bumped AS (
                 UPDATE drops
                 SET stock_version = CASE
-                        WHEN (SELECT count(*) FROM closed) = cardinality($2)
-                         AND (SELECT count(*) FROM bought) = cardinality(array_positions($3, 'purchased'))
-                         AND (SELECT count(*) FROM made) = cardinality($8)
-                         AND (SELECT count(*) FROM moved) = cardinality($19)
+                        WHEN ", $($done, " AND ",)* "(SELECT count(*) FROM moved) = cardinality($19)
                         THEN stock_version + 1 END,
                     cancelled_at = CASE WHEN $14 THEN $1 ELSE cancelled_at END
                 WHERE id = $4 AND (SELECT is_so FROM expected) RETURNING stock_version, xmin::text AS writer
@@ -148,7 +164,9 @@ macro_rules! change {
 type SettledTypes = (VersionTypes, Timestamptz, Nullable<Timestamptz>);
 
 statement!(
-    Change -> SettledTypes, change!(closing!(), making!()),
+    /// What is made begins when all is closed, for it asks for their number: a pair that is given back can be had again.
+    Change -> SettledTypes,
+    change!([closing!(), making!(all_closed!())], [all_closed!(), all_bought!(), all_made!()]),
     {
         now: Timestamptz => Timestamp, closings: Array<SqlUuid> => Vec<Uuid>,
         statuses: Array<Text> => Vec<&'static str>, drop_id: SqlUuid => Uuid, amount: Integer => i32,
@@ -169,16 +187,11 @@ statement!(
 statement!(
     /// PostgreSQL makes ready what closes holds, each time, also where there are none to close: a quarter of what a lone
     /// reserve costs it.
-    Reserve(Change) -> SettledTypes,
-    change!(
-        "closed AS (SELECT WHERE false), bought AS (SELECT WHERE false)",
-        making!()
-    )
+    Reserve(Change) -> SettledTypes, change!([making!()], [all_made!()])
 );
 
 statement!(
-    Close(Change) -> SettledTypes,
-    change!(closing!(), "made AS (SELECT WHERE false)")
+    Close(Change) -> SettledTypes, change!([closing!()], [all_closed!(), all_bought!()])
 );
 
 /// Closes holds and books the purchases among them, makes holds that begin now, of these pairs, and moves the counters, the
