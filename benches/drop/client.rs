@@ -2,7 +2,7 @@
 //!
 //! HTTP/1.1 with one request at a time on a connection that stays open, and a WebSocket that only counts what comes.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, ops::Range, time::Duration};
 
 use axum::body::Bytes;
 use tokio::{
@@ -22,32 +22,48 @@ impl Http {
         Self { stream, buffer: Vec::with_capacity(16 * 1024) }
     }
 
-    /// Sends a request and returns the body of its answer, which must be a 200.
+    /// Sends a request and returns the body of its answer, which must be a 200. Who is told to come back later does.
     pub async fn ask(&mut self, request: &[u8]) -> &[u8] {
-        self.stream.write_all(request).await.unwrap();
+        loop {
+            self.stream.write_all(request).await.unwrap();
+            let body = self.read().await;
+            let head = &self.buffer[..body.start];
+            match &head[..12] {
+                b"HTTP/1.1 200" => return &self.buffer[body],
+                b"HTTP/1.1 429" => {
+                    let seconds = header(head, "retry-after").and_then(|text| text.parse().ok()).unwrap();
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                }
+                _ => panic!("{}", String::from_utf8_lossy(&self.buffer)),
+            }
+        }
+    }
+
+    /// Reads an answer, and returns where its body is.
+    async fn read(&mut self) -> Range<usize> {
         self.buffer.clear();
-        let mut whole = None;
+        let mut body: Option<Range<usize>> = None;
         loop {
             assert!(self.stream.read_buf(&mut self.buffer).await.unwrap() > 0, "the server hung up");
-            if whole.is_none() {
-                whole = head_and_length(&self.buffer);
-            }
-            if let Some((head, length)) = whole
-                && self.buffer.len() >= head + length
-            {
-                let status = &self.buffer[..12];
-                assert!(status == b"HTTP/1.1 200", "{}", String::from_utf8_lossy(&self.buffer));
-                return &self.buffer[head..head + length];
+            body = body.or_else(|| body_of(&self.buffer));
+            if let Some(body) = body.take_if(|body| self.buffer.len() >= body.end) {
+                return body;
             }
         }
     }
 }
 
-fn head_and_length(buffer: &[u8]) -> Option<(usize, usize)> {
+fn body_of(buffer: &[u8]) -> Option<Range<usize>> {
     let head = buffer.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&buffer[..head]).unwrap().to_ascii_lowercase();
-    let length = text.split_once("content-length: ").and_then(|(_, rest)| rest.split_once('\r'));
-    Some((head, length.unwrap().0.parse().unwrap()))
+    let length: usize = header(&buffer[..head], "content-length").unwrap().parse().unwrap();
+    Some(head..head + length)
+}
+
+/// The value of a header of an answer.
+fn header(head: &[u8], name: &str) -> Option<String> {
+    let text = std::str::from_utf8(head).unwrap().to_ascii_lowercase();
+    let (_, rest) = text.split_once(&format!("\r\n{name}: "))?;
+    Some(rest.split_once('\r')?.0.to_owned())
 }
 
 /// A POST to `/graphql`.
