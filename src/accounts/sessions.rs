@@ -232,3 +232,49 @@ impl EndedSessions {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        accounts::{Lifetimes, TokenRejected},
+        bus::{Bus, InProcess},
+        config::{DatabaseConfig, Limits, TokenSecrets},
+        db::Database,
+        telemetry::Metrics,
+    };
+
+    /// Without a database: none is touched.
+    fn accounts() -> Accounts {
+        let metrics = Metrics::default();
+        let url = Some("postgres://nobody@127.0.0.1:1/none".into());
+        let settings = DatabaseConfig { url, direct_url: None, pool_size: 2 };
+        let secrets = TokenSecrets::new("a".repeat(32).into(), "b".repeat(32).into());
+        let lifetimes = Lifetimes {
+            access: std::time::Duration::from_mins(15),
+            refresh: std::time::Duration::from_hours(1),
+        };
+        let bus = Bus::over(InProcess::default(), &metrics);
+        let db = Database::new(&settings, &metrics).unwrap();
+        Accounts::new(&db, &secrets, lifetimes, &Limits::default(), &bus, &metrics)
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_let_in_before_is_refused_when_its_time_or_its_session_is_over() {
+        let (accounts, now, horizon) = (accounts(), chrono::Utc::now(), TimeDelta::minutes(15));
+        let [lives, ends] = [SessionId::new(), SessionId::new()];
+        let [living, ended] = [lives, ends]
+            .map(|session| accounts.tokens.issue_access(UserId::new(), session, now, now + horizon));
+        for token in [&living, &ended] {
+            let first = accounts.authenticate(token).unwrap();
+            assert_eq!(accounts.callers.find(token), Some(first));
+            assert_eq!(accounts.authenticate(token), Ok(first));
+        }
+        accounts.ended.learn(now, vec![(ends, now)], horizon);
+        assert!(accounts.authenticate(&living).is_ok());
+        assert_eq!(accounts.authenticate(&ended), Err(TokenRejected));
+
+        accounts.ended.learn(now + horizon + tokens::LEEWAY + TimeDelta::seconds(1), Vec::new(), horizon);
+        assert_eq!(accounts.authenticate(&living), Err(TokenRejected));
+    }
+}
