@@ -49,9 +49,17 @@ const FAILURE_GOOD_FOR: Duration = Duration::from_millis(100);
 /// A GraphQL response, written down.
 pub type Payload = Arc<str>;
 
-/// Who watches with which words.
-#[derive(Clone, Default)]
-pub struct FanOut(Arc<Mutex<HashMap<Words, Weak<Wording>>>>);
+/// Who watches with which words, and what it takes to work out updates for them.
+#[derive(Clone)]
+pub struct FanOut(Arc<Inner>);
+
+struct Inner {
+    schema: Schema,
+    app: App,
+    /// Where updates are worked out.
+    readers: Handle,
+    wordings: Mutex<HashMap<Words, Weak<Wording>>>,
+}
 
 /// What makes two subscriptions the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -63,6 +71,7 @@ struct Words {
 
 /// A subscription that some watch with.
 struct Wording {
+    fan_out: FanOut,
     words: Words,
     document: Arc<Document>,
     variables: Variables,
@@ -109,44 +118,40 @@ pub(super) enum Feeding {
 }
 
 impl FanOut {
-    /// Executes a subscription. Its updates are worked out by `readers`, in the time of `payer` where it is the first to want
-    /// one.
+    /// Executes subscriptions to `schema` in full; their updates are worked out by `readers`.
+    pub fn new(schema: Schema, app: App, readers: Handle) -> Self {
+        Self(Arc::new(Inner { schema, app, readers, wordings: Mutex::default() }))
+    }
+
+    /// Executes a subscription. Its updates are worked out in the time of `payer` where it is the first to want one.
     ///
     /// # Errors
     /// Why there is nothing to watch.
     pub async fn subscribe(
         &self,
-        schema: &Schema,
         admitted: Admitted,
-        app: &App,
         credentials: Credentials,
-        readers: &Handle,
         payer: ReadTime,
     ) -> Result<impl Stream<Item = Payload> + use<>, Vec<ServerError>> {
         let wording = self.wording(admitted);
         let left = Arc::default();
-        let refused = wording.execute(schema, app, credentials, Feeding::Watch(Arc::clone(&left))).await;
+        let refused = wording.execute(credentials, Feeding::Watch(Arc::clone(&left))).await;
         let updates = left.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (updates, refused) {
             (None, Some(response)) => Err(response.errors),
             // A directive skipped the field.
             (None, None) => Ok(stream::empty().boxed()),
-            (Some(updates), _) => {
-                let (schema, app, readers) = (schema.clone(), app.clone(), readers.clone());
-                Ok(updates
-                    .then(move |shown| {
-                        // Nearly all find it told, and share nothing more.
-                        if let Some(payload) = wording.find(&shown) {
-                            return future::ready(Some(payload)).left_future();
-                        }
-                        let (wording, schema, app) = (wording.clone(), schema.clone(), app.clone());
-                        let (readers, payer) = (readers.clone(), payer.clone());
-                        async move { wording.payload(&schema, &app, &readers, &payer, shown).await }
-                            .right_future()
-                    })
-                    .filter_map(future::ready)
-                    .boxed())
-            }
+            (Some(updates), _) => Ok(updates
+                .then(move |shown| {
+                    // Nearly all find it told, and share nothing more.
+                    if let Some(payload) = wording.find(&shown) {
+                        return future::ready(Some(payload)).left_future();
+                    }
+                    let (wording, payer) = (wording.clone(), payer.clone());
+                    async move { wording.payload(&payer, shown).await }.right_future()
+                })
+                .filter_map(future::ready)
+                .boxed()),
         }
     }
 
@@ -158,11 +163,12 @@ impl FanOut {
             operation_name: request.operation_name.take(),
             variables: json(&request.variables),
         };
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.wordings.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(there) = all.get(&words).and_then(Weak::upgrade) {
             return there;
         }
         let wording = Arc::new(Wording {
+            fan_out: self.clone(),
             words: words.clone(),
             document,
             variables: request.variables,
@@ -182,14 +188,7 @@ impl FanOut {
 
 impl Wording {
     /// How `shown` looks in these words. `None`: there is nothing of it to show.
-    async fn payload(
-        self: &Arc<Self>,
-        schema: &Schema,
-        app: &App,
-        readers: &Handle,
-        payer: &ReadTime,
-        shown: Shown,
-    ) -> Option<Payload> {
+    async fn payload(self: &Arc<Self>, payer: &ReadTime, shown: Shown) -> Option<Payload> {
         loop {
             // Before the look, or what is done between the two would not be heard.
             let mut done = pin!(self.done.notified());
@@ -211,9 +210,8 @@ impl Wording {
                 continue;
             };
             // In a task of its own: whoever asked may be held up by a client that does not read, and all others wait.
-            let (schema, app) = (schema.clone(), app.clone());
-            let work = payer.pay_later().pay_for(async move { turn.0.work_out(&schema, &app, shown).await });
-            let task = readers.spawn(work);
+            let work = payer.pay_later().pay_for(async move { turn.0.work_out(shown).await });
+            let task = self.fan_out.0.readers.spawn(work);
             let broken = |_| Some(json(&ApiError::internal("an update broke off").into_response()).into());
             return task.await.unwrap_or_else(broken);
         }
@@ -235,11 +233,11 @@ impl Wording {
             .then(|| newest.payload.clone())
     }
 
-    async fn work_out(&self, schema: &Schema, app: &App, shown: Shown) -> Option<Payload> {
-        app.metrics.updates_executed.inc();
+    async fn work_out(&self, shown: Shown) -> Option<Payload> {
+        self.fan_out.0.app.metrics.updates_executed.inc();
         let began = Instant::now();
         let (id, version, status) = (shown.state.id, shown.state.version, shown.status);
-        let executed = self.execute(schema, app, Credentials::Anonymous, Feeding::Show(shown));
+        let executed = self.execute(Credentials::Anonymous, Feeding::Show(shown));
         let response = timeout(READ_WITHIN, executed)
             .await
             .unwrap_or_else(|_| Some(ApiError::Unavailable.into_response()))?;
@@ -263,13 +261,8 @@ impl Wording {
         Some(payload)
     }
 
-    async fn execute(
-        &self,
-        schema: &Schema,
-        app: &App,
-        credentials: Credentials,
-        feeding: Feeding,
-    ) -> Option<Response> {
+    async fn execute(&self, credentials: Credentials, feeding: Feeding) -> Option<Response> {
+        let Inner { schema, app, .. } = &*self.fan_out.0;
         let (loads, goodness) = (rounds::Queue::default(), Goodness::default());
         let context = RequestContext::new(app, credentials, &loads, &goodness).fed_by(feeding);
         let mut request = Request::new(&*self.words.document).variables(self.variables.clone()).data(context);

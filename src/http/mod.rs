@@ -131,11 +131,12 @@ pub async fn serve(
     let (close, closing) = watch::channel(false);
     let stopping = Arc::new(AtomicBool::new(false));
     let (socket_alive, mut sockets_gone) = mpsc::channel(1);
+    let schema = schema(settings.introspection, &settings.limits);
     let site = Site(Arc::new(Inner {
         socket_alive,
         gate: Gate::new(&settings.limits, settings.introspection),
-        schema: schema(settings.introspection, &settings.limits),
-        fan_out: FanOut::default(),
+        fan_out: FanOut::new(schema.clone(), app.clone(), settings.readers.clone()),
+        schema,
         limits: settings.limits,
         readers: settings.readers.clone(),
         places: Places::new(settings.limits.streams_per_address),

@@ -74,10 +74,8 @@ pub(super) fn start(
         let subscribed = by_itself(&readers, async move {
             // It may wait, but is not refused: nobody asks again for a page that was not told.
             drop(wait_for_time(&payer).await);
-            let (readers, schema, app) = (&site.readers, &site.schema, &site.app);
             let payment = payer.pay_later();
-            let subscribed = site.fan_out.subscribe(schema, admitted, app, credentials, readers, payer);
-            match payment.pay_for(subscribed).await {
+            match payment.pay_for(site.fan_out.subscribe(admitted, credentials, payer)).await {
                 Ok(payloads) => payloads.map(Event::Next).boxed(),
                 Err(errors) => stream::iter([Event::Error(errors)]).boxed(),
             }

@@ -212,7 +212,8 @@ async fn a_channel_goes_with_its_last_subscriber() {
 async fn nobody_waits_for_a_subscriber_who_is_held_up() {
     drive(async |app| {
         let (drop, limits) = (app.drop(&[("ONE", 9)]).await, Limits::default());
-        let (schema, gate, fan_out) = (schema(true, &limits), Gate::new(&limits, true), FanOut::default());
+        let gate = Gate::new(&limits, true);
+        let fan_out = FanOut::new(schema(true, &limits), app.app.clone(), Handle::current());
         let query = format!(
             "subscription {{ stockUpdated(dropId: \"{}\") {{ drop {{ activeReservations {{ totalCount }} }} }} }}",
             global(drop)
@@ -220,7 +221,7 @@ async fn nobody_waits_for_a_subscriber_who_is_held_up() {
         let subscribe = async || {
             let admitted = gate.admit(Request::new(&query), &Credentials::Anonymous).unwrap();
             let payer = ReadTimes::new(1_000).of(Client::at("127.0.0.1".parse().unwrap()));
-            let updates = fan_out.subscribe(&schema, admitted, &app.app, Credentials::Anonymous, &Handle::current(), payer).await;
+            let updates = fan_out.subscribe(admitted, Credentials::Anonymous, payer).await;
             Box::pin(updates.unwrap())
         };
         let (mut held_up, mut other) = (subscribe().await, subscribe().await);

@@ -94,7 +94,8 @@ async fn who_asks_dearly_waits_and_nobody_else() {
 async fn who_has_no_time_left_is_told_of_the_stock_all_the_same() {
     drive(async |app| {
         let (drop, limits) = (app.drop(&[("US 9", 3)]).await, Limits::default());
-        let (schema, gate, fan_out) = (schema(true, &limits), Gate::new(&limits, true), FanOut::default());
+        let gate = Gate::new(&limits, true);
+        let fan_out = FanOut::new(schema(true, &limits), app.app.clone(), Handle::current());
         let times = ReadTimes::new(20);
         let [greedy, modest] = [GREEDY, MODEST].map(|address| times.of(Client::at(address.parse().unwrap())));
         let subscribe = async |words: &str, payer: &ReadTime| {
@@ -102,16 +103,7 @@ async fn who_has_no_time_left_is_told_of_the_stock_all_the_same() {
             let query =
                 format!("subscription {{ stockUpdated(dropId: \"{}\") {{ {fields} }} }}", global(drop));
             let admitted = gate.admit(Request::new(&query), &Credentials::Anonymous).unwrap();
-            let updates = fan_out
-                .subscribe(
-                    &schema,
-                    admitted,
-                    &app.app,
-                    Credentials::Anonymous,
-                    &Handle::current(),
-                    payer.clone(),
-                )
-                .await;
+            let updates = fan_out.subscribe(admitted, Credentials::Anonymous, payer.clone()).await;
             Box::pin(updates.unwrap())
         };
         let mut other = subscribe("ours", &modest).await;
