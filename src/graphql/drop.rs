@@ -203,7 +203,8 @@ impl SneakerDrop {
         sizes(&self.state)
     }
 
-    /// Live holds, the one that lapses first at the front.
+    /// Live holds, the one that lapses first at the front. Null only beside an error, which leaves the rest of the answer as
+    /// it is.
     #[graphql(complexity = "list_cost(first, 20, child_complexity)")]
     async fn active_reservations(
         &self,
@@ -217,7 +218,8 @@ impl SneakerDrop {
         Ok(Some(ReservationConnection::of_drop(page, after, self)))
     }
 
-    /// Latest purchases, newest first. `first` is at most 50; more is BAD_USER_INPUT, here and in every list.
+    /// Latest purchases, newest first. `first` is at most 50; more is BAD_USER_INPUT, here and in every list. Null only
+    /// beside an error.
     #[graphql(complexity = "list_cost(first, 3, child_complexity)")]
     async fn recent_buyers(
         &self,

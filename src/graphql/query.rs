@@ -53,7 +53,7 @@ impl Query {
     }
 
     /// Active drops by default, the one that started last at the front; `reverse` turns the order, which is what a
-    /// list of upcoming drops wants. A null argument means its default.
+    /// list of upcoming drops wants. A null argument means its default. Null only beside an error.
     #[graphql(complexity = "list_cost(first, 20, child_complexity)")]
     async fn drops(
         &self,

@@ -101,7 +101,7 @@ impl Reservation {
         DateTime(self.reservation.expires_at)
     }
 
-    /// Once purchased.
+    /// What it was bought as; null unless it was.
     async fn purchase(&self) -> Option<Purchase> {
         self.reservation.purchase().map(|purchase| Purchase::new(purchase, self.drop.clone()))
     }

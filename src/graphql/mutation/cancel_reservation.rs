@@ -48,9 +48,10 @@ impl From<CancelRefusal> for CancelReservationUserError {
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct CancelReservationPayload {
-    /// Cancelling a hold that is cancelled or expired already is a success that changes nothing.
+    /// As it stands now; null when the buyer has no such reservation. To cancel one that is cancelled or expired already is a
+    /// success that changes nothing.
     reservation: Option<Reservation>,
-    /// The drop after this request.
+    /// The drop after this request; null when the buyer has no such reservation.
     drop: Option<SneakerDrop>,
     /// Why nothing was given back.
     user_errors: Vec<CancelReservationUserError>,

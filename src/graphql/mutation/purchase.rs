@@ -54,11 +54,11 @@ impl From<PurchaseRefusal> for PurchaseUserError {
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct PurchasePayload {
-    /// The same purchase again when the reservation was bought before: a retry is safe.
+    /// The same purchase again when the reservation was bought before: a retry is safe. Null when it was refused.
     purchase: Option<Purchase>,
-    /// As it stands now, also when it has lapsed or was cancelled.
+    /// As it stands now, also when it has lapsed or was cancelled; null when the buyer has no such reservation.
     reservation: Option<Reservation>,
-    /// The drop after this request.
+    /// The drop after this request; null when the buyer has no such reservation.
     drop: Option<SneakerDrop>,
     /// Why nothing was bought.
     user_errors: Vec<PurchaseUserError>,

@@ -100,7 +100,8 @@ pub(super) struct ReservePayload {
     /// The hold; after a retry it may be over, as its `status` says. On LIMIT_REACHED the live one that the buyer has
     /// already, if there is one.
     reservation: Option<Reservation>,
-    /// The drop after this request, so that a normalised cache is right whether or not a pair was had.
+    /// The drop after this request, so that a normalised cache is right whether or not a pair was had; null when there is
+    /// none.
     drop: Option<SneakerDrop>,
     /// The database clock, to count down to `reservation.expiresAt`.
     server_time: DateTime,
