@@ -250,7 +250,7 @@ mod tests {
         let url = Some("postgres://nobody@127.0.0.1:1/none".into());
         let settings = DatabaseConfig { url, direct_url: None, pool_size: 2 };
         let secrets = TokenSecrets::new("a".repeat(32).into(), "b".repeat(32).into());
-        let lifetimes = Lifetimes { access: Duration::from_mins(15), refresh: Duration::from_hours(1) };
+        let lifetimes = Lifetimes { access: Duration::from_secs(900), refresh: Duration::from_secs(3_600) };
         let bus = Bus::over(InProcess::default(), &metrics);
         let db = Database::new(&settings, &metrics).unwrap();
         Accounts::new(&db, &secrets, lifetimes, &Limits::default(), &bus, &metrics)

@@ -9,7 +9,7 @@ use async_graphql::{
     Name,
     parser::{
         parse_schema,
-        types::{BaseType, OperationType, Type, TypeKind, TypeSystemDefinition},
+        types::{BaseType, OperationType, Type, TypeDefinition, TypeKind, TypeSystemDefinition},
     },
 };
 
@@ -21,11 +21,9 @@ struct Shape {
 
 static SHAPE: LazyLock<Shape> = LazyLock::new(|| {
     let mut shape = Shape { fields: HashMap::new(), objects: HashSet::new() };
-    let schema = parse_schema(super::sdl()).map(|schema| schema.definitions).unwrap_or_default();
-    for definition in schema {
-        let TypeSystemDefinition::Type(definition) = definition else { continue };
-        let name = definition.node.name.node;
-        let fields = match definition.node.kind {
+    for definition in type_definitions() {
+        let name = definition.name.node;
+        let fields = match definition.kind {
             TypeKind::Object(object) => {
                 shape.objects.insert(name.clone());
                 object.fields
@@ -39,6 +37,18 @@ static SHAPE: LazyLock<Shape> = LazyLock::new(|| {
     }
     shape
 });
+
+/// Each type of the schema.
+pub(super) fn type_definitions() -> impl Iterator<Item = TypeDefinition> {
+    let schema = match parse_schema(super::sdl()) {
+        Ok(schema) => schema,
+        Err(error) => unreachable!("the library reads what it has written: {error}"),
+    };
+    schema.definitions.into_iter().filter_map(|definition| match definition {
+        TypeSystemDefinition::Type(definition) => Some(definition.node),
+        TypeSystemDefinition::Schema(_) | TypeSystemDefinition::Directive(_) => None,
+    })
+}
 
 /// Reads the schema now, and not when the first document comes.
 pub(super) fn prepare() {

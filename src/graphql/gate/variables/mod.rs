@@ -17,16 +17,12 @@ use std::{
 
 use async_graphql::{
     Name, Number, Positioned, ScalarType as _, Value, Variables,
-    parser::{
-        parse_schema,
-        types::{
-            BaseType, Directive, ExecutableDocument, OperationDefinition, Selection, Type, TypeKind,
-            TypeSystemDefinition,
-        },
+    parser::types::{
+        BaseType, Directive, ExecutableDocument, OperationDefinition, Selection, Type, TypeKind,
     },
 };
 
-use crate::graphql::date_time::DateTime;
+use crate::graphql::{date_time::DateTime, shape};
 
 /// What an input type of our schema takes.
 enum Input {
@@ -37,15 +33,7 @@ enum Input {
 }
 
 static INPUTS: LazyLock<HashMap<String, Input>> = LazyLock::new(|| {
-    let schema = match parse_schema(crate::graphql::sdl()) {
-        Ok(schema) => schema,
-        Err(error) => unreachable!("the library reads what it has written: {error}"),
-    };
-    let types = schema.definitions.into_iter().filter_map(|definition| match definition {
-        TypeSystemDefinition::Type(definition) => Some(definition.node),
-        _ => None,
-    });
-    let inputs = types.filter_map(|definition| {
+    let inputs = shape::type_definitions().filter_map(|definition| {
         let input = match definition.kind {
             TypeKind::Enum(of) => {
                 Input::Enum(of.values.into_iter().map(|value| value.node.value.node.to_string()).collect())
