@@ -28,16 +28,21 @@ impl MediaType {
     }
 }
 
+/// An answer without data.
 #[derive(Serialize)]
-struct Refusal<'a> {
-    errors: &'a [ServerError],
+pub(super) struct Refusal<'a> {
+    pub(super) errors: &'a [ServerError],
+}
+
+/// Whether this is no result but the reason why there is none: nothing was executed.
+pub(super) fn was_refused(response: &GraphqlResponse) -> bool {
+    let nothing = response.data == Value::Null && !response.errors.is_empty();
+    nothing && response.errors.iter().all(|error| error.path.is_empty())
 }
 
 /// An executed request, or one that was refused before.
 pub(super) fn executed(media_type: MediaType, response: &GraphqlResponse) -> Response {
-    let refused = response.data == Value::Null
-        && !response.errors.is_empty()
-        && response.errors.iter().all(|error| error.path.is_empty());
+    let refused = was_refused(response);
     let status = match (refused, media_type) {
         (false, _) | (true, MediaType::Json) => StatusCode::OK,
         (true, MediaType::GraphqlResponse) => refused_status(response),

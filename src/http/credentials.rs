@@ -1,9 +1,14 @@
 //! The access token of a request.
 
+use std::time::Duration;
+
 use axum::http::{HeaderMap, header};
 use serde_json::Value;
 
 use crate::{accounts::Accounts, graphql::Credentials};
+
+/// How often it is asked on a connection that stays open whether its token is still good.
+pub(super) const CHECK_TOKEN_EVERY: Duration = Duration::from_millis(500);
 
 /// What the `Authorization` header says. Anything there that is not a good bearer token is rejected, not ignored.
 pub(super) fn from_headers(accounts: &Accounts, headers: &HeaderMap) -> Credentials {

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_graphql::{Request as GraphqlRequest, Variables, parser::types::OperationType};
+use async_graphql::{Request as GraphqlRequest, Variables};
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{FromRequestParts as _, Request, State, WebSocketUpgrade},
@@ -21,12 +21,14 @@ use super::{
     accept::Accepted,
     answer::{self, MediaType},
     compress::{self, Codings},
-    credentials,
     kept::Asked,
-    operation, origin, socket, stream,
+    operation::{self, Started},
+    origin,
+    requester::{Ready, Requester},
+    socket, stream,
 };
 use crate::{
-    graphql::{self, Answer, ApiError, Credentials},
+    graphql::{Admitted, Answer, ApiError, Credentials},
     telemetry::Outcome,
 };
 
@@ -91,9 +93,9 @@ pub(super) async fn serve(State(site): State<Site>, request: Request) -> Respons
 /// Answers from memory where it can.
 async fn respond(site: &Site, parts: &Parts, accepted: Accepted, text: Bytes) -> Response {
     let by_get = parts.method == Method::GET;
-    let credentials = credentials::from_headers(&site.app.accounts, &parts.headers);
+    let requester = Requester::of(site, parts);
     // Who shows a token that is not good has to learn that, whatever is asked.
-    let media_type = accepted.whole.filter(|_| !matches!(credentials, Credentials::Rejected));
+    let media_type = accepted.whole.filter(|_| !matches!(requester.credentials, Credentials::Rejected));
     let asked = media_type.and_then(|media_type| {
         Asked::new(text.clone(), by_get, media_type, Codings::from_headers(&parts.headers))
     });
@@ -103,7 +105,7 @@ async fn respond(site: &Site, parts: &Parts, accepted: Accepted, text: Bytes) ->
         return answer.map(Body::from);
     }
     match if by_get { read_query(&text) } else { read_json(&text) } {
-        Ok(parameters) => execute(site, parts, accepted, credentials, parameters, asked).await,
+        Ok(parameters) => execute(requester, parts, accepted, parameters, asked).await,
         Err(Malformed(status, why)) => {
             answer::malformed(status, accepted.whole.unwrap_or(MediaType::Json), why)
         }
@@ -111,72 +113,56 @@ async fn respond(site: &Site, parts: &Parts, accepted: Accepted, text: Bytes) ->
 }
 
 async fn execute(
-    site: &Site,
+    requester: Requester,
     parts: &Parts,
     accepted: Accepted,
-    credentials: Credentials,
     mut parameters: Parameters,
     asked: Option<Asked>,
 ) -> Response {
     let media_type = accepted.whole.unwrap_or(MediaType::Json);
-    let client = site.client(parts);
-    let payer = site.read_times.of(client);
-    let admitted = match site.persisted.resolve(parameters.query.take(), parameters.extensions.as_ref()) {
+    let persisted = &requester.site.persisted;
+    let ready = match persisted.resolve(parameters.query.take(), parameters.extensions.as_ref()) {
         Ok(Some((document, candidate))) => {
-            let request = parameters.into_request(document);
-            let admitted = operation::admit(site, &payer, request, credentials).await;
-            if let (Ok((admitted, _)), Some(candidate)) = (&admitted, candidate) {
-                site.persisted.keep(candidate, &admitted.request.query);
+            let ready = requester.admit(parameters.into_request(document)).await;
+            if let (Ok(ready), Some(candidate)) = (&ready, candidate) {
+                persisted.keep(candidate, &ready.admitted().request.query);
             }
-            admitted
+            ready
         }
         Ok(None) => return answer::malformed(StatusCode::BAD_REQUEST, media_type, NO_REQUEST),
         Err(error) => Err(error),
     };
-    let kind = admitted.as_ref().ok().map(|(admitted, _)| admitted.kind);
-    if kind == Some(OperationType::Mutation) && parts.method == Method::GET {
+    if matches!(ready, Ok(Ready::Mutation(_))) && parts.method == Method::GET {
         return not_allowed(media_type, "POST", "A mutation needs POST.");
     }
     // A client that takes both gets a stream for a subscription only.
-    let framing =
-        accepted.stream.filter(|_| accepted.whole.is_none() || kind == Some(OperationType::Subscription));
-    if let Some(framing) = framing {
-        return match site.take_place(parts) {
+    let wants_stream = accepted.whole.is_none() || matches!(ready, Ok(Ready::Subscription(_)));
+    if let Some(framing) = accepted.stream.filter(|_| wants_stream) {
+        return match requester.site.take_place(parts) {
             Ok(place) => {
                 let alone = Arc::new(Semaphore::new(1));
-                let admitted = admitted.map(|(admitted, _)| admitted);
-                let started = operation::start(site, credentials, client, &alone, admitted);
-                stream::respond(framing, site, credentials, started, place)
+                let started = ready.map_or_else(Started::refused, |ready| requester.start(ready, &alone));
+                stream::respond(framing, requester, started, place)
             }
             Err(error) => answer::turned_away(media_type, &error.into_response()),
         };
     }
-    match admitted {
+    match ready {
         Err(error @ ApiError::RateLimited { .. }) => answer::turned_away(media_type, &error.into_response()),
         Err(error) => answer::executed(media_type, &error.into_response()),
-        Ok(_) if kind == Some(OperationType::Subscription) => {
+        Ok(Ready::Subscription(_)) => {
             let why = "A subscription needs a WebSocket (graphql-transport-ws on this path), or an Accept header with \
                        text/event-stream or multipart/mixed;subscriptionSpec=1.0.";
             answer::malformed(StatusCode::BAD_REQUEST, media_type, why)
         }
-        Ok((admitted, _)) if admitted.kind == OperationType::Mutation => {
-            let answer = graphql::execute(&site.schema, admitted, &site.app, credentials, client).await;
-            answer::executed(media_type, &answer.response)
+        Ok(Ready::Mutation(admitted)) => {
+            answer::executed(media_type, &requester.execute(admitted).await.response)
         }
-        Ok((admitted, payment)) => {
-            let payment = payment.unwrap_or_else(|| payer.pay_later());
-            let (there, codings) = (site.clone(), Codings::from_headers(&parts.headers));
-            // All that is dear about an answer, also to write and to compress it.
-            let answered = async move {
-                let Answer { response, good } =
-                    graphql::execute(&there.schema, admitted, &there.app, credentials, client).await;
-                let answer = compress::whole(answer::executed(media_type, &response), codings).await;
-                if let Some((asked, shelf)) = asked.zip(good) {
-                    there.kept.keep(asked, shelf, answer.clone());
-                }
-                answer
-            };
-            match operation::by_itself(&site.readers, payment.pay_for(answered)).await {
+        Ok(Ready::Query(admitted, payment)) => {
+            let readers = requester.site.readers.clone();
+            let codings = Codings::from_headers(&parts.headers);
+            let answered = answer_query(requester, admitted, media_type, codings, asked);
+            match operation::by_itself(&readers, payment.pay_for(answered)).await {
                 Some(answer) => answer.map(Body::from),
                 None => {
                     answer::executed(media_type, &ApiError::internal("a query broke off").into_response())
@@ -184,6 +170,22 @@ async fn execute(
             }
         }
     }
+}
+
+/// All that is dear about an answer, also to write and to compress it.
+async fn answer_query(
+    requester: Requester,
+    admitted: Admitted,
+    media_type: MediaType,
+    codings: Codings,
+    asked: Option<Asked>,
+) -> Response<Bytes> {
+    let Answer { response, good } = requester.execute(admitted).await;
+    let answer = compress::whole(answer::executed(media_type, &response), codings).await;
+    if let Some((asked, shelf)) = asked.zip(good) {
+        requester.site.kept.keep(asked, shelf, answer.clone());
+    }
+    answer
 }
 
 fn not_allowed(media_type: MediaType, allowed: &'static str, why: &str) -> Response {

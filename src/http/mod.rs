@@ -13,6 +13,7 @@ mod operation;
 mod origin;
 mod pages;
 mod persisted;
+mod requester;
 mod socket;
 mod stream;
 

@@ -14,20 +14,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt as _, stream};
-use serde::Serialize;
 use tokio::time::{Instant, Interval, interval_at};
 
 use super::{
-    Site,
     address::Place,
+    answer::Refusal,
+    credentials::CHECK_TOKEN_EVERY,
     operation::{Event, Started},
+    requester::Requester,
 };
-use crate::graphql::{ApiError, Credentials, json};
+use crate::graphql::{ApiError, json};
 
 /// A proxy cuts a connection on which nothing comes, often after 30 or 60 seconds.
 const HEARTBEAT: Duration = Duration::from_secs(12);
-/// How often it is asked whether the token is still good.
-const CHECK_TOKEN_EVERY: Duration = Duration::from_millis(500);
 
 /// How events are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +74,7 @@ impl Framing {
     fn frame(self, event: &Event) -> String {
         let payload = match event {
             Event::Next(payload) => payload.as_ref(),
-            Event::Error(errors) => &json(&Errors { errors }),
+            Event::Error(errors) => &json(&Refusal { errors }),
             Event::Complete => "",
         };
         match (self, event) {
@@ -103,38 +102,25 @@ fn part(body: &str) -> String {
 #[error("the server stops")]
 struct Stopping;
 
-#[derive(Serialize)]
-struct Errors<'a> {
-    errors: &'a [async_graphql::ServerError],
-}
-
 struct Writer {
     framing: Framing,
     started: Started,
     heartbeat: Interval,
     check_token: Interval,
-    credentials: Credentials,
-    site: Site,
+    requester: Requester,
     done: bool,
     _place: Place,
 }
 
 /// Writes an operation's events until it is done.
-pub(super) fn respond(
-    framing: Framing,
-    site: &Site,
-    credentials: Credentials,
-    started: Started,
-    place: Place,
-) -> Response {
+pub(super) fn respond(framing: Framing, requester: Requester, started: Started, place: Place) -> Response {
     let every = |period| interval_at(Instant::now() + period, period);
     let writer = Writer {
         framing,
         started,
         heartbeat: every(HEARTBEAT),
         check_token: every(CHECK_TOKEN_EVERY),
-        credentials,
-        site: site.clone(),
+        requester,
         done: false,
         _place: place,
     };
@@ -157,7 +143,7 @@ impl Writer {
         if self.done {
             return None;
         }
-        let mut closing = self.site.closing.clone();
+        let mut closing = self.requester.site.closing.clone();
         loop {
             tokio::select! {
                 event = self.started.next() => {
@@ -166,10 +152,8 @@ impl Writer {
                     return Some(Ok(self.framing.frame(&event)));
                 }
                 _ = self.heartbeat.tick() => return Some(Ok(self.framing.heartbeat())),
-                _ = self.check_token.tick(), if matches!(self.credentials, Credentials::SignedIn(_)) => {
-                    if let Credentials::SignedIn(caller) = &self.credentials
-                        && !self.site.app.accounts.session_lives(caller)
-                    {
+                _ = self.check_token.tick(), if self.requester.is_signed_in() => {
+                    if self.requester.was_signed_out() {
                         self.done = true;
                         return Some(Ok(self.framing.signed_out()));
                     }

@@ -121,8 +121,9 @@ impl Answer<Refusal> {
     /// The answer in terms of one kind of operation, whose refusals `to` picks out.
     pub(super) fn narrow<R>(self, to: impl FnOnce(Refusal) -> Option<R>) -> Answer<R> {
         // Not `None`, which would say that it was done.
-        let narrowed =
-            |refusal| to(refusal).unwrap_or_else(|| unreachable!("a refusal of another operation: {refusal:?}"));
+        let narrowed = |refusal| {
+            to(refusal).unwrap_or_else(|| unreachable!("a refusal of another operation: {refusal:?}"))
+        };
         Answer { refusal: self.refusal.map(narrowed), reservation: self.reservation, state: self.state }
     }
 }

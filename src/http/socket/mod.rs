@@ -22,11 +22,12 @@ use tokio_stream::StreamMap;
 use super::{
     Site,
     answer::{self, MediaType},
-    begun, credentials,
-    operation::{self, Event, Started},
+    begun,
+    credentials::{self, CHECK_TOKEN_EVERY},
+    operation::{Event, Started},
+    requester::Requester,
 };
 use crate::{
-    client::Client,
     graphql::{ApiError, Credentials},
     telemetry::Metrics,
 };
@@ -41,8 +42,6 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const SILENT_FOR: Duration = Duration::from_secs(50);
 /// A client that does not read for this long is cut off.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
-/// How often it is asked whether the socket's token is still good.
-const CHECK_TOKEN_EVERY: Duration = Duration::from_millis(500);
 /// As for a body over HTTP.
 const LARGEST_MESSAGE: usize = 64 * 1024;
 /// Queries and mutations that are executed at once; their answers lie in memory until the client has read them.
@@ -54,8 +53,7 @@ const BUFFER: usize = 4 * 1024;
 
 /// Upgrades to the protocol; other protocols, the older `graphql-ws` too, are refused.
 pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Response {
-    let credentials = credentials::from_headers(&site.app.accounts, &parts.headers);
-    let client = site.client(parts);
+    let requester = Requester::of(&site, parts);
     let upgrade = upgrade.protocols([PROTOCOL]);
     if upgrade.selected_protocol().is_none() {
         return (StatusCode::BAD_REQUEST, "This socket speaks graphql-transport-ws.\n").into_response();
@@ -75,7 +73,7 @@ pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Resp
             readers.spawn(async move {
                 let _held = (place, site.socket_alive.clone(), Counted::new(site.app.metrics.clone()));
                 let (operations, answers) = (StreamMap::new(), Arc::new(Semaphore::new(ANSWERS)));
-                Session { site, socket, credentials, client, ready: false, operations, answers }.run().await;
+                Session { requester, socket, ready: false, operations, answers }.run().await;
             });
         })
 }
@@ -98,10 +96,8 @@ impl Drop for Counted {
 
 /// One socket.
 struct Session {
-    site: Site,
+    requester: Requester,
     socket: WebSocket,
-    credentials: Credentials,
-    client: Client,
     /// Whether `connection_init` was acknowledged.
     ready: bool,
     operations: StreamMap<String, Started>,
@@ -121,7 +117,7 @@ impl Session {
 
     /// Talks until one side ends it. `Ok`: how to say goodbye.
     async fn talk(&mut self) -> Result<Goodbye, Gone> {
-        let mut closing = self.site.closing.clone();
+        let mut closing = self.requester.site.closing.clone();
         // Once, and not with each update: ten thousand sockets would stand in line to be told of it.
         let mut closing = pin!(begun(&mut closing));
         let mut init_deadline = pin!(tokio::time::sleep(INIT_WITHIN));
@@ -146,10 +142,8 @@ impl Session {
                     }
                     self.send(Message::Ping(Default::default())).await?;
                 }
-                _ = check_token.tick(), if matches!(self.credentials, Credentials::SignedIn(_)) => {
-                    if let Credentials::SignedIn(caller) = &self.credentials
-                        && !self.site.app.accounts.session_lives(caller)
-                    {
+                _ = check_token.tick(), if self.requester.is_signed_in() => {
+                    if self.requester.was_signed_out() {
                         return Ok(Goodbye::FORBIDDEN);
                     }
                 }
@@ -173,10 +167,11 @@ impl Session {
         match message {
             ClientMessage::ConnectionInit { .. } if self.ready => return Ok(Some(Goodbye::SECOND_INIT)),
             ClientMessage::ConnectionInit { payload } => {
+                let Requester { site, credentials, .. } = &mut self.requester;
                 let told =
-                    payload.and_then(|payload| credentials::from_payload(&self.site.app.accounts, &payload));
-                self.credentials = told.unwrap_or(self.credentials);
-                if matches!(self.credentials, Credentials::Rejected) {
+                    payload.and_then(|payload| credentials::from_payload(&site.app.accounts, &payload));
+                *credentials = told.unwrap_or(*credentials);
+                if matches!(credentials, Credentials::Rejected) {
                     return Ok(Some(Goodbye::FORBIDDEN));
                 }
                 self.ready = true;
@@ -193,7 +188,7 @@ impl Session {
                 return Ok(Some(Goodbye::already(&id)));
             }
             ClientMessage::Subscribe { id, .. }
-                if self.operations.len() >= self.site.limits.socket_operations =>
+                if self.operations.len() >= self.requester.site.limits.socket_operations =>
             {
                 let error = ApiError::RateLimited { retry_after: Duration::from_secs(1) };
                 self.send_text(protocol::error(&id, &error.into_response().errors)).await?;
@@ -202,12 +197,11 @@ impl Session {
                 let Some(request) = payload.into_whole_request() else {
                     return Ok(Some(Goodbye::BAD_MESSAGE));
                 };
-                let payer = self.site.read_times.of(self.client);
                 // Boxed: ten thousand sockets would each have room for it while they only listen.
-                let admit = operation::admit_at_once(&self.site, &payer, request, self.credentials);
-                let admitted = Box::pin(admit).await;
-                let started =
-                    operation::start(&self.site, self.credentials, self.client, &self.answers, admitted);
+                let started = match Box::pin(self.requester.admit_at_once(request)).await {
+                    Ok(admitted) => self.requester.start_in_turn(admitted, &self.answers),
+                    Err(error) => Started::refused(error),
+                };
                 self.operations.insert(id, started);
             }
             ClientMessage::Complete { id } => drop(self.operations.remove(&id)),
