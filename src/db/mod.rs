@@ -34,7 +34,7 @@ pub(crate) use transaction::Transaction;
 
 use crate::{
     config::DatabaseConfig,
-    telemetry::{Metrics, Outcome},
+    telemetry::{Metrics, PoolLabel, PoolStateLabel},
 };
 
 /// A connection out of the pool; it goes back when it is dropped.
@@ -195,16 +195,16 @@ impl Database {
 
     /// Writes the pools' state to the metrics.
     pub fn record_pools(&self) {
-        let [sells, reads] = [self.sells.status(), self.reads.status()];
-        let gauge = |state, value: usize| {
-            self.metrics
-                .pool_connections
-                .get_or_create(&Outcome::of(state))
-                .set(value.try_into().unwrap_or(i64::MAX));
-        };
-        gauge("open", sells.size + reads.size);
-        gauge("idle", sells.available + reads.available);
-        gauge("waited_for", sells.waiting + reads.waiting);
+        let figure = |value: usize| value.try_into().unwrap_or(i64::MAX);
+        for (pool, status) in [("sales", self.sells.status()), ("reads", self.reads.status())] {
+            let states =
+                [("in_use", status.size.saturating_sub(status.available)), ("idle", status.available)];
+            for (state, connections) in states {
+                let gauge = self.metrics.pool_connections.get_or_create(&PoolStateLabel { pool, state });
+                gauge.set(figure(connections));
+            }
+            self.metrics.pool_waiting.get_or_create(&PoolLabel { pool }).set(figure(status.waiting));
+        }
     }
 }
 

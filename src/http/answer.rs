@@ -34,6 +34,10 @@ pub(super) struct Refusal<'a> {
     pub(super) errors: &'a [ServerError],
 }
 
+/// Marks a response to a request that was not executed.
+#[derive(Clone, Copy)]
+pub(super) struct NotExecuted;
+
 /// Whether this is no result but the reason why there is none: nothing was executed.
 pub(super) fn was_refused(response: &GraphqlResponse) -> bool {
     let nothing = response.data == Value::Null && !response.errors.is_empty();
@@ -88,6 +92,9 @@ fn respond(status: StatusCode, media_type: MediaType, response: &GraphqlResponse
         false => json(response),
     };
     let mut dressed = dressed(status, media_type, body.into());
+    if refused {
+        dressed.extensions_mut().insert(NotExecuted);
+    }
     if let Some(seconds) = retry_after(response) {
         dressed.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }

@@ -19,7 +19,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use super::{
     Site,
     accept::Accepted,
-    answer::{self, MediaType},
+    answer::{self, MediaType, NotExecuted},
     compress::{self, Codings},
     kept::Asked,
     operation::{self, Started},
@@ -56,6 +56,14 @@ struct Malformed(StatusCode, &'static str);
 
 /// Takes what comes to `/graphql`.
 pub(super) async fn serve(State(site): State<Site>, request: Request) -> Response {
+    let requests = site.app.metrics.graphql_requests.clone();
+    let response = receive(site, request).await;
+    let is_refused = response.extensions().get::<NotExecuted>().is_some();
+    requests.get_or_create(&Outcome::of(if is_refused { "refused" } else { "executed" })).inc();
+    response
+}
+
+async fn receive(site: Site, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     if let Some(refusal) = origin::refuse(&site, &parts) {
         return refusal;
@@ -81,13 +89,10 @@ pub(super) async fn serve(State(site): State<Site>, request: Request) -> Respons
         Method::GET => Ok(Bytes::copy_from_slice(parts.uri.query().unwrap_or_default().as_bytes())),
         _ => return not_allowed(media_type, "GET, POST", "Use POST, or GET for a query."),
     };
-    let response = match text {
+    match text {
         Ok(text) => respond(&site, &parts, accepted, text).await,
         Err(Malformed(status, why)) => answer::malformed(status, media_type, why),
-    };
-    let outcome = if response.status().is_success() { "answered" } else { "refused" };
-    site.app.metrics.graphql_requests.get_or_create(&Outcome::of(outcome)).inc();
-    response
+    }
 }
 
 /// Answers from memory where it can.

@@ -4,12 +4,13 @@
 //! origin itself, on the socket's upgrade above all: browsers do not ask before one.
 
 use axum::{
+    Extension,
     http::{HeaderMap, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use url::Url;
 
-use super::Site;
+use super::{Site, answer::NotExecuted};
 
 /// The origins allowed besides the server's own.
 pub(super) struct Origins(Box<[String]>);
@@ -43,7 +44,7 @@ fn is_own(origin: &str, headers: &HeaderMap) -> bool {
 pub(super) fn refuse(site: &Site, parts: &Parts) -> Option<Response> {
     let allowed = parts.method == Method::OPTIONS || site.origins.allow(&parts.headers);
     let refusal = (StatusCode::FORBIDDEN, "This origin may not call: see CORS_ORIGINS.\n");
-    (!allowed).then(|| refusal.into_response())
+    (!allowed).then(|| (Extension(NotExecuted), refusal).into_response())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-pub use metrics::{Metrics, Outcome};
+pub use metrics::{Metrics, Outcome, PoolLabel, PoolStateLabel};
 
 /// Where libraries print what passes through them: what is bound to statements, addresses and hashes among it, and what
 /// is said over sockets, a token to begin with.

@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use crate::harness::{drive_still, global};
+use sneaker_drop::telemetry::Outcome;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_method_and_the_content_type_are_the_defence_against_forged_requests() {
@@ -166,6 +167,17 @@ async fn operators_find_health_readiness_and_figures() {
         assert_eq!(get("/readyz").await.status(), 200);
         let figures = get("/metrics").await.text().await.unwrap();
         assert!(figures.contains("sneaker_drop_stock_transaction_seconds_bucket") && figures.ends_with("# EOF\n"));
+        assert!(figures.contains("sneaker_drop_pool_connections{pool=\"sales\",state=\"idle\"} "), "{figures}");
+        // By what was executed, and not by the status: as JSON a refusal is a 200.
+        let counted = |outcome| app.app.metrics.graphql_requests.get_or_create(&Outcome::of(outcome)).get();
+        let before = [counted("executed"), counted("refused")];
+        for query in ["{ serverTime }", "{ drop(id: \"none\") { id } nonsense }", "{ drops(first: 51) { nodes { id } } }"] {
+            let body = json!({ "query": query });
+            assert_eq!(app.client().post(app.url("/graphql")).json(&body).send().await.unwrap().status(), 200);
+        }
+        let foreign = app.client().post(app.url("/graphql")).header("origin", "https://other.example");
+        assert_eq!(foreign.json(&json!({ "query": "{ serverTime }" })).send().await.unwrap().status(), 403);
+        assert_eq!([counted("executed"), counted("refused")], [before[0] + 2, before[1] + 2]);
         assert_eq!(get("/graphiql").await.status(), 200);
         app.sql("DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)").await;
         assert_eq!(get("/readyz").await.status(), 503, "a schema that is not this version's");
