@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use tokio::time::Instant;
 
 /// An instant in UTC.
@@ -17,6 +17,10 @@ pub type Timestamp = DateTime<Utc>;
 pub fn to_rfc3339(at: Timestamp) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
+
+/// Readings that differ by more have not only been on their way for longer: no statement takes much longer than a moment
+/// that reads a drop. The clock was set, or the database is on another machine now.
+const SET: TimeDelta = TimeDelta::seconds(1);
 
 /// The database clock as it was read, and the moment at which the reading arrived here.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +43,51 @@ impl ClockReading {
         self.arrived + wait
     }
 
+    /// By how much this reading and another differ about what the database clock shows at one moment.
+    pub fn differs_by(&self, other: &Self) -> TimeDelta {
+        let passed = match self.arrived.checked_duration_since(other.arrived) {
+            Some(later) => to_delta(later),
+            None => -to_delta(other.arrived - self.arrived),
+        };
+        (self.at - other.at - passed).abs()
+    }
+
+    /// Whether this is the later reading of the two, by what the clock showed: they may overtake each other on their way.
+    /// Where it was set in between, the one that arrived last is.
+    pub fn is_later_than(&self, other: &Self) -> bool {
+        match self.differs_by(other) > SET {
+            true => self.arrived > other.arrived,
+            false => self.at > other.at,
+        }
+    }
+
     /// What the database clock shows now, as far as can be told from here.
     pub fn now(&self) -> Timestamp {
         self.at + self.arrived.elapsed()
+    }
+}
+
+fn to_delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readings_go_by_the_clock_until_it_is_set() {
+        let (at, arrived) = (Utc::now(), Instant::now());
+        let reading = |seconds, after| ClockReading {
+            at: at + TimeDelta::milliseconds(seconds),
+            arrived: arrived + Duration::from_millis(after),
+        };
+        let before = reading(0, 0);
+        assert_eq!(reading(500, 500).differs_by(&before), TimeDelta::zero());
+        assert_eq!(before.differs_by(&reading(700, 500)), TimeDelta::milliseconds(200));
+        assert!(reading(500, 500).is_later_than(&before));
+        assert!(!reading(-100, 500).is_later_than(&before), "it was overtaken");
+        assert!(reading(-10_000, 500).is_later_than(&before), "the clock was set back");
+        assert!(!before.is_later_than(&reading(-10_000, 500)));
     }
 }

@@ -12,7 +12,7 @@ pub use rules::{CreateRefusal, CreateRefusalCode, NewDrop, NewSize};
 pub use state::{Catalogue, DropState, DropStatus, FIRST_VERSION, Money, SizeStock, StockCount};
 
 use crate::{
-    clock::Timestamp,
+    clock::{ClockReading, Timestamp},
     db::{Database, DbError, retried},
     ids::{Cursor, DropId, Page},
 };
@@ -50,6 +50,15 @@ pub struct VersionAt {
     pub version: i32,
     /// Whether it is neither cancelled nor over.
     pub is_open: bool,
+}
+
+/// How far drops are, and the database clock.
+#[derive(Clone, Debug)]
+pub struct Versions {
+    /// Each that was asked for or is open.
+    pub drops: Vec<VersionAt>,
+    /// `None` where there is no drop.
+    pub clock: Option<ClockReading>,
 }
 
 /// The service. Cloning is cheap and shares it.
@@ -106,7 +115,7 @@ impl Drops {
     ///
     /// # Errors
     /// The database.
-    pub async fn list_versions(&self, ids: &[DropId]) -> Result<Vec<VersionAt>, DbError> {
+    pub async fn list_versions(&self, ids: &[DropId]) -> Result<Versions, DbError> {
         self.db.run(async |connection| queries::list_versions(connection, ids).await).await
     }
 

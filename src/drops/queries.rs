@@ -10,7 +10,8 @@ use diesel_async::RunQueryDsl as _;
 use uuid::Uuid;
 
 use super::{
-    Catalogue, DropState, DropStatus, ListDrops, Money, SizeStock, StockCount, VersionAt, rules::CheckedDrop,
+    Catalogue, DropState, DropStatus, ListDrops, Money, SizeStock, StockCount, VersionAt, Versions,
+    rules::CheckedDrop,
 };
 use crate::{
     clock::{ClockReading, Timestamp},
@@ -216,8 +217,8 @@ fn status_name(status: DropStatus) -> &'static str {
 }
 
 statement!(
-    ListVersions -> (SqlUuid, Integer, Bool),
-    "SELECT id, stock_version, is_open
+    ListVersions -> (SqlUuid, Integer, Bool, Timestamptz),
+    "SELECT id, stock_version, is_open, statement_timestamp()
      FROM drops, LATERAL (
         SELECT cancelled_at IS NULL AND (ends_at IS NULL OR ends_at > statement_timestamp())
      ) AS open (is_open)
@@ -225,10 +226,13 @@ statement!(
     { ids: Array<SqlUuid> => Vec<Uuid> }
 );
 
-pub(super) async fn list_versions(connection: &mut Connection, ids: &[DropId]) -> Result<Vec<VersionAt>> {
+pub(super) async fn list_versions(connection: &mut Connection, ids: &[DropId]) -> Result<Versions> {
     let list = ListVersions { ids: ids.iter().map(|id| id.0).collect() };
-    let rows: Vec<(DropId, i32, bool)> = list.load(connection).await?;
-    Ok(rows.into_iter().map(|(id, version, is_open)| VersionAt { id, version, is_open }).collect())
+    let rows: Vec<(DropId, i32, bool, Timestamp)> = list.load(connection).await?;
+    Ok(Versions {
+        clock: rows.as_slice().first().map(|(.., now)| ClockReading::arrived_now(*now)),
+        drops: rows.into_iter().map(|(id, version, is_open, _)| VersionAt { id, version, is_open }).collect(),
+    })
 }
 
 statement!(FindNow -> Timestamptz, "SELECT statement_timestamp()", {});

@@ -11,7 +11,10 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{pace::Bell, shown::Shown};
+use super::{
+    pace::Bell,
+    shown::{OFF, Shown},
+};
 use crate::{
     clock::Timestamp,
     drops::{DropState, DropStatus, ListDrops},
@@ -105,7 +108,10 @@ impl Board {
         let room = content.entries.len() < MOST_DROPS;
         let is_urgent = match content.entries.get_mut(&new.state.id) {
             Some(old) if new.is_later_reading_of(&old.shown) => {
+                let was_set = new.state.read.differs_by(&old.shown.state.read) > OFF;
                 old.shown = new.clone();
+                // Whoever was told until when it is good was told the wrong moment.
+                content.generation += u64::from(was_set);
                 content.look_at_the_clock();
                 return false;
             }
@@ -153,9 +159,12 @@ impl Board {
     }
 
     /// Forgets drops that have been over for a while.
-    pub(super) fn forget_the_gone(&self) {
+    pub(super) fn forget_the_gone(&self, now: Instant) {
         let mut content = self.lock();
-        content.entries.retain(|_, entry| !is_over(&entry.shown) || entry.since.elapsed() < KEEP_GONE);
+        let before = content.entries.len();
+        content.entries.retain(|_, entry| !is_over(&entry.shown) || now - entry.since < KEEP_GONE);
+        // What was answered of them is good no longer: whether they change does not show here any more.
+        content.generation += u64::from(content.entries.len() < before);
     }
 
     pub(super) fn next_clock_change(&self) -> Option<Instant> {
@@ -217,5 +226,52 @@ impl WatchingBoard {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.metrics.subscribers.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{TimeDelta, Utc};
+
+    use super::*;
+    use crate::{clock::ClockReading, drops::Catalogue};
+
+    fn shown(id: DropId, version: i32, ends_at: Timestamp, read: Timestamp) -> Shown {
+        let catalogue =
+            Catalogue { ends_at: Some(ends_at), ..Catalogue::example(read - TimeDelta::hours(1)) };
+        let read = ClockReading::arrived_now(read);
+        Shown::new(Arc::new(DropState { id, catalogue, sizes: Vec::new(), version, read }))
+    }
+
+    #[test]
+    fn what_was_answered_of_a_drop_is_good_no_longer_when_it_is_forgotten() {
+        let (board, id, now) = (Board::new(&Metrics::default()), DropId::new(), Utc::now());
+        board.show(&shown(id, 1, now + TimeDelta::hours(1), now));
+        board.show(&shown(id, 2, now, now));
+        board.compared(Instant::now(), &[]);
+        let kept = board.generation();
+        board.forget_the_gone(Instant::now() + KEEP_GONE / 2);
+        assert_eq!((board.generation(), kept.is_some()), (kept, true), "it is there");
+        board.forget_the_gone(Instant::now() + KEEP_GONE);
+        assert_ne!(board.generation(), kept, "its changes do not show here any more");
+        assert!(board.shown(id).is_none());
+    }
+
+    #[test]
+    fn what_was_answered_until_a_moment_is_good_no_longer_when_the_clock_is_set() {
+        let (board, id, now) = (Board::new(&Metrics::default()), DropId::new(), Utc::now());
+        let ends_at = now + TimeDelta::hours(1);
+        board.show(&shown(id, 1, ends_at, now));
+        board.compared(Instant::now(), &[]);
+        let kept = board.generation().unwrap();
+        board.show(&shown(id, 1, ends_at, now + TimeDelta::milliseconds(5)));
+        assert_eq!(board.generation().unwrap().number, kept.number);
+        for minutes in [50, -50] {
+            let before = board.generation().unwrap();
+            board.show(&shown(id, 1, ends_at, now + TimeDelta::minutes(minutes)));
+            let after = board.generation().unwrap();
+            assert_ne!(after.number, before.number);
+            assert_eq!(after.next_change < before.next_change, minutes > 0);
+        }
     }
 }

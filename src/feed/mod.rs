@@ -28,7 +28,7 @@ pub use shown::Shown;
 use crate::{
     bus::{Bus, Hint},
     db::DbError,
-    drops::{DropState, DropStatus, Drops, ListDrops, VersionAt},
+    drops::{DropState, DropStatus, Drops, ListDrops, VersionAt, Versions},
     ids::{DropId, Page},
     telemetry::Metrics,
 };
@@ -38,6 +38,8 @@ use channel::{Channels, Watching};
 /// How often versions are compared with the database's, watched or not: what happened through another server, or was
 /// committed by one that died before it could tell, shows this much later at most.
 const POLL: Duration = Duration::from_millis(250);
+/// Between two looks at what the clock has changed.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 /// Drops that are read because another server said so, at once.
 const MOST_HINTED: usize = 1_000;
 /// Drops that the board reads at once when somebody begins to watch it.
@@ -172,10 +174,15 @@ impl Feed {
     pub async fn run(self) {
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // A clock that disagrees must not make this spin.
+        let mut earliest = Instant::now();
         loop {
             let looked = tokio::select! {
                 _ = poll.tick() => self.look_for_new().await,
-                () = sleep_until(self.next_clock_change()) => self.look_at_the_clock().await,
+                () = sleep_until(self.next_clock_change().map(|moment| moment.max(earliest))) => {
+                    earliest = Instant::now() + BETWEEN_LOOKS;
+                    self.look_at_the_clock().await
+                }
                 () = self.hinted.wake.notified() => self.read(&self.hinted.take()).await,
                 () = self.changed.notified() => Ok(()),
             };
@@ -186,17 +193,23 @@ impl Feed {
         }
     }
 
-    /// Reads the drops whose version is not the one shown, and open drops that are not shown yet.
+    /// Reads the drops whose version is not the one shown, open drops that are not shown yet, and those that are shown by
+    /// another clock than the database has now.
     async fn look_for_new(&self) -> Result<(), DbError> {
         let began = Instant::now();
-        self.board.forget_the_gone();
+        self.board.forget_the_gone(began);
         let mut shown = self.channels.versions();
         shown.extend(self.board.versions());
         let ids: Vec<DropId> = shown.keys().copied().collect();
-        let versions = self.drops.list_versions(&ids).await?;
+        let Versions { clock, drops } = self.drops.list_versions(&ids).await?;
         let is_new = |at: &&VersionAt| shown.get(&at.id).is_none_or(|shown| *shown < at.version);
-        self.read(&versions.iter().filter(is_new).map(|at| at.id).collect::<Vec<_>>()).await?;
-        let open = versions.iter().filter(|at| at.is_open).map(|at| at.id);
+        let mut to_read: HashSet<DropId> = drops.iter().filter(is_new).map(|at| at.id).collect();
+        if let Some(clock) = clock {
+            let all = self.channels.all().into_iter().chain(self.board.all());
+            to_read.extend(all.filter(|shown| shown.is_off(&clock)).map(|shown| shown.state.id));
+        }
+        self.read(&to_read.into_iter().collect::<Vec<_>>()).await?;
+        let open = drops.iter().filter(|at| at.is_open).map(|at| at.id);
         self.board.compared(began, &open.collect::<Vec<_>>());
         Ok(())
     }
@@ -252,8 +265,7 @@ impl Hinted {
 
 async fn sleep_until(moment: Option<Instant>) {
     match moment {
-        // Never at once: a clock that disagrees must not make the loop spin.
-        Some(moment) => tokio::time::sleep_until(moment.max(Instant::now() + Duration::from_millis(1))).await,
+        Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
 }

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use tokio::time::Instant;
 
 use crate::{
-    clock::Timestamp,
+    clock::{ClockReading, Timestamp},
     drops::{DropState, DropStatus},
 };
+
+/// A start or an end may be shown late by so much. Readings differ by less: by how long they were on their way.
+pub(super) const OFF: TimeDelta = TimeDelta::milliseconds(250);
 
 /// A state of a drop and what the clock made of it.
 #[derive(Clone, Debug)]
@@ -32,14 +36,27 @@ impl Shown {
     pub(super) fn is_news_after(&self, before: &Self) -> bool {
         match self.state.version.cmp(&before.state.version) {
             std::cmp::Ordering::Greater => true,
-            std::cmp::Ordering::Equal => self.status != before.status && self.at() > before.at(),
+            std::cmp::Ordering::Equal => self.status != before.status && self.is_read_after(before),
             std::cmp::Ordering::Less => false,
         }
     }
 
     /// Whether it is the same news, read later: it keeps the timer true.
     pub(super) fn is_later_reading_of(&self, before: &Self) -> bool {
-        self.state.version == before.state.version && self.status == before.status && self.at() > before.at()
+        self.state.version == before.state.version
+            && self.status == before.status
+            && self.is_read_after(before)
+    }
+
+    fn is_read_after(&self, before: &Self) -> bool {
+        self.state.read.is_later_than(&before.state.read)
+    }
+
+    /// Whether the clock has made something else of it, or will at another moment than it was read to.
+    pub(super) fn is_off(&self, clock: &ClockReading) -> bool {
+        let now = clock.now();
+        let changes = self.state.next_clock_change(now).is_some();
+        self.state.status(now) != self.status || changes && self.state.read.differs_by(clock) > OFF
     }
 
     /// Whether nobody should wait for it: a size sold out or came back, or the status changed.

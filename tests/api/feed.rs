@@ -1,6 +1,6 @@
 //! Who watches is told.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use async_graphql::Request;
 use chrono::{TimeDelta, Utc};
@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, poll};
 use serde_json::{Value, json};
 use sneaker_drop::{
     client::Client,
+    clock::ClockReading,
     config::Limits,
     drops::DropStatus,
     graphql::{Credentials, FanOut, Gate, schema},
@@ -304,6 +305,36 @@ async fn a_subscription_has_one_field() {
         let skipped = "subscription { activeStockUpdated @skip(if: true) { version } }";
         socket.subscribe("y", skipped, Value::Null).await;
         assert_eq!(socket.hear().await, json!({ "id": "y", "type": "complete" }));
+    })
+    .await;
+}
+
+/// As where PostgreSQL goes on on another machine, whose clock is another.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_follows_a_database_clock_that_was_set() {
+    drive_still(async |app| {
+        // A drop that has begun is taken for one that has not, and the other way round.
+        for (starts_in, seems_later, seemed, is) in [
+            (-10, -24, DropStatus::Scheduled, DropStatus::Live),
+            (3_600, 7_200, DropStatus::Live, DropStatus::Scheduled),
+        ] {
+            let drop = app.drop(&[("ONE", 1)]).await;
+            app.sql(&format!(
+                "UPDATE drops SET starts_at = now() + interval '{starts_in} s' WHERE id = '{}'",
+                drop.0
+            ))
+            .await;
+            let mut state = app.app.drops.find(drop).await.unwrap().unwrap();
+            state.read = ClockReading::arrived_now(state.read.at + TimeDelta::seconds(seems_later));
+            assert_eq!(state.status(state.read.at), seemed);
+            app.app.feed.announce(Arc::new(state));
+            let running = tokio::spawn(app.app.feed.clone().run());
+            eventually(async || {
+                app.app.feed.find(drop).is_some_and(|found| found.status(found.read.now()) == is)
+            })
+            .await;
+            running.abort();
+        }
     })
     .await;
 }
