@@ -167,6 +167,12 @@ impl From<StockError> for ApiError {
     }
 }
 
+/// Whether the same may go well a moment later.
+pub(super) fn may_heal(error: &async_graphql::ServerError) -> bool {
+    let code = error.extensions.as_ref().and_then(|extensions| extensions.get("code"));
+    matches!(code, Some(async_graphql::Value::String(code)) if matches!(code.as_str(), "UNAVAILABLE" | "OVERLOADED"))
+}
+
 /// What is left of an account error once its refusal was told as data.
 pub(super) fn account_fault<R>(error: AccountError<R>) -> Result<R, ApiError> {
     match error {

@@ -338,3 +338,31 @@ async fn the_status_follows_a_database_clock_that_was_set() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_failed_is_told_when_it_can_be_read() {
+    drive(async |app| {
+        let drop = app.drop(&[("ONE", 9)]).await;
+        let mut socket = Socket::ready(app.address, Value::Null).await;
+        let query =
+            "subscription($id: ID!) { stockUpdated(dropId: $id) { version drop { recentBuyers { size } } } }";
+        socket.subscribe("1", query, json!({ "id": global(drop) })).await;
+        assert_eq!(socket.next().await["stockUpdated"]["version"], 1);
+        let mut lock = HeldLock::take(app, drop).await;
+        lock.run("LOCK TABLE purchases").await;
+        // The feed has heard of a change, and nobody can read who bought.
+        let mut state = app.app.drops.find(drop).await.unwrap().unwrap();
+        state.version = 2;
+        app.app.feed.announce(Arc::new(state));
+        let failed = socket.hear().await;
+        assert_eq!(
+            failed["payload"]["data"]["stockUpdated"]["drop"]["recentBuyers"],
+            Value::Null,
+            "{failed}"
+        );
+        lock.release().await;
+        let told = socket.next().await["stockUpdated"].take();
+        assert_eq!((&told["version"], &told["drop"]["recentBuyers"]), (&json!(2), &json!([])));
+    })
+    .await;
+}

@@ -3,7 +3,7 @@
 use std::{hint::black_box, time::Duration};
 
 use async_graphql::Request;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, poll};
 use reqwest::{Response, StatusCode, header};
 use serde_json::{Value, json};
 use sneaker_drop::{
@@ -112,12 +112,34 @@ async fn who_has_no_time_left_is_told_of_the_stock_all_the_same() {
         for updates in [&mut other, &mut among_others, &mut alone] {
             assert!(updates.next().await.unwrap().contains(r#""availableStock":3"#));
         }
-        while greedy.is_left().err() < Some(Duration::from_millis(500)) {
-            greedy.pay_later().pay_for(async { black_box((0..100_000_u64).sum::<u64>()) }).await;
-        }
+        let exhaust = async |wait| {
+            while greedy.is_left().err() < Some(wait) {
+                greedy.pay_later().pay_for(async { black_box((0..100_000_u64).sum::<u64>()) }).await;
+            }
+        };
+        exhaust(Duration::from_millis(500)).await;
         app.hold(&app.buyer().await, drop, "US 9").await;
         for updates in [&mut other, &mut among_others, &mut alone] {
             assert!(updates.next().await.unwrap().contains(r#""availableStock":2"#));
+        }
+        exhaust(Duration::from_secs(20)).await;
+        // While one waits for time to see a state, somebody else is shown a later one. That is told once, and not again when
+        // it is its turn.
+        app.hold(&app.buyer().await, drop, "US 9").await;
+        let mut witness = subscribe("theirs", &modest).await;
+        assert!(witness.next().await.unwrap().contains(r#""availableStock":1"#));
+        let mut late = among_others.next();
+        assert!(poll!(&mut late).is_pending());
+        app.hold(&app.buyer().await, drop, "US 9").await;
+        let mut seen = String::new();
+        while !seen.contains(r#""availableStock":0"#) {
+            seen = other.next().await.unwrap().to_string();
+        }
+        assert_eq!(late.await.unwrap().to_string(), seen);
+        let mut next = among_others.next();
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+            assert!(poll!(&mut next).is_pending(), "it was told");
         }
     })
     .await;
