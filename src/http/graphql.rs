@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// A document may have 8 KiB where nothing else is set; the rest is for variables.
-const LARGEST_BODY: usize = 64 * 1024;
+pub(super) const LARGEST_REQUEST: usize = 64 * 1024;
 
 /// A client that sends a byte now and then holds a place for no longer than this.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -223,7 +223,7 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Malformed> 
     if !is_utf8_json(content_type) {
         return Err(Malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send application/json, in UTF-8."));
     }
-    match timeout(BODY_WITHIN, to_bytes(body, LARGEST_BODY)).await {
+    match timeout(BODY_WITHIN, to_bytes(body, LARGEST_REQUEST)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => {
             Err(Malformed(StatusCode::PAYLOAD_TOO_LARGE, "The body has more than 64 KiB, or broke off."))

@@ -54,7 +54,7 @@ impl Requester {
         Self { site: site.clone(), credentials, client: site.client(parts) }
     }
 
-    /// Reads a request's document, and waits until there is time for it where it is a query.
+    /// Reads a request's document, and waits until there is time for it where it is a query, or was new and is refused.
     ///
     /// # Errors
     /// The gate's, or no time is left.
@@ -81,19 +81,6 @@ impl Requester {
             OperationType::Mutation => Ready::Mutation(admitted),
             OperationType::Subscription => Ready::Subscription(admitted),
         })
-    }
-
-    /// The same where others would wait too, and without a wait: a query waits when it is its turn.
-    ///
-    /// # Errors
-    /// As for [`admit`](Self::admit).
-    pub(super) async fn admit_at_once(&self, request: Request) -> Result<Admitted, ApiError> {
-        let payer = self.payer();
-        let is_new = !self.site.gate.knows(&request.query);
-        if is_new && !may_mutate(&request) {
-            payer.is_left().map_err(|retry_after| ApiError::RateLimited { retry_after })?;
-        }
-        self.read(&payer, request, is_new).await
     }
 
     /// A document that nobody has sent before may take as long to read as a query to execute, and is read in the same place:
@@ -125,15 +112,31 @@ impl Requester {
         }
     }
 
-    /// The same for one that was admitted at once: a query waits for time when it has a place among `answers`.
-    pub(super) fn start_in_turn(&self, admitted: Admitted, answers: &Arc<Semaphore>) -> Started {
-        match admitted.kind {
-            OperationType::Query => {
-                let payer = self.payer();
-                self.start_query(admitted, async move { wait_for_time(&payer).await }, answers)
-            }
-            OperationType::Mutation => self.start_mutation(admitted, answers),
-            OperationType::Subscription => self.start_subscription(admitted),
+    /// Reads a request's document and starts it where others would wait too, on one connection for many operations: whatever
+    /// has to wait for time does so when it has a place among `answers`.
+    pub(super) async fn start_at_once(&self, request: Request, answers: &Arc<Semaphore>) -> Started {
+        let payer = self.payer();
+        let is_new = !self.site.gate.knows(&request.query);
+        if is_new
+            && !may_mutate(&request)
+            && let Err(retry_after) = payer.is_left()
+        {
+            return Started::refused(ApiError::RateLimited { retry_after });
+        }
+        match self.read(&payer, request, is_new).await {
+            Ok(admitted) => match admitted.kind {
+                OperationType::Query => {
+                    self.start_query(admitted, async move { wait_for_time(&payer).await }, answers)
+                }
+                OperationType::Mutation => self.start_mutation(admitted, answers),
+                OperationType::Subscription => self.start_subscription(admitted),
+            },
+            // To read it took time as well.
+            Err(error) if is_new => Started::once(answers, async move {
+                let no_time = wait_for_time(&payer).await.err();
+                Some(Event::Error(no_time.unwrap_or(error).into_response().errors))
+            }),
+            Err(error) => Started::refused(error),
         }
     }
 

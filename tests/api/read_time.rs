@@ -69,6 +69,11 @@ async fn who_asks_dearly_waits_and_nobody_else() {
         assert_eq!((&refusal["type"], &refusal["id"]), (&json!("error"), &json!("page")), "{refusal}");
         assert_eq!(refusal["payload"][0]["extensions"]["code"], "RATE_LIMITED");
 
+        // To find out that a document is none takes time too.
+        socket.subscribe("none", "{ nonsense } # mutation", json!({})).await;
+        let refusal = socket.hear().await;
+        assert_eq!(refusal["payload"][0]["extensions"]["code"], "RATE_LIMITED", "{refusal}");
+
         // Somebody else is served, and so is what costs nothing.
         let shared = "{ drops { nodes { id availableStock } } }";
         assert_eq!(ask(&server, MODEST, shared).await.status(), StatusCode::OK);

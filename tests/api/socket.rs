@@ -1,9 +1,15 @@
 //! graphql-transport-ws, message by message.
 
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{
+    Error, Message,
+    protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    },
+};
 
-use crate::harness::{HeldLock, Socket, codes, drive, eventually, global};
+use crate::harness::{HeldLock, Socket, codes, drive, drive_still, eventually, global};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_breaks_the_protocol_is_closed_with_its_code() {
@@ -46,6 +52,51 @@ async fn what_breaks_the_protocol_is_closed_with_its_code() {
             .say(json!({ "id": "x".repeat(257), "type": "subscribe", "payload": subscribe["payload"] }))
             .await;
         assert_eq!(socket.closed().await.0, 4400);
+    })
+    .await;
+}
+
+/// A client takes a socket that ends without a word for one that broke, and sends the same again over the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_to_its_end_is_told_so() {
+    drive(async |app| {
+        let text = |length| Message::Text("x".repeat(length).into());
+        let frame = |opcode, payload: &[u8]| {
+            Message::Frame(Frame::message(payload.to_vec(), OpCode::Data(opcode), true))
+        };
+        for (message, code) in [
+            (text(64 * 1024 + 1), 1009),
+            (text(4 * 1024 * 1024), 1009),
+            (frame(Data::Text, &[0xff, 0xfe]), 1007),
+            (frame(Data::Continue, b"nothing to go on with"), 1002),
+        ] {
+            let mut socket = Socket::ready(app.address, Value::Null).await;
+            // The server need not read what it will not have.
+            let said = tokio::spawn(async move {
+                socket.try_say(message).await;
+                socket.closed().await.0
+            });
+            assert_eq!(said.await.unwrap(), code);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_as_large_as_over_http() {
+    drive_still(async |app| {
+        for _ in 0..50 {
+            app.drop(&[("ONE", 1)]).await;
+        }
+        app.sql("UPDATE drops SET description = repeat('long ', 1000), starts_at = now() - interval '1 h', ends_at = now()")
+            .await;
+        let alias = |name: char| format!("{name}: drops(first: 50, statuses: [ENDED]) {{ nodes {{ description }} }}");
+        let query = format!("{{ {} }}", ['a', 'b', 'c', 'd', 'e'].map(alias).join(" "));
+        let mut socket = Socket::ready(app.address, Value::Null).await;
+        socket.subscribe("1", &query, Value::Null).await;
+        let answer = socket.next().await;
+        assert!(answer.to_string().len() > 1024 * 1024, "{} bytes", answer.to_string().len());
+        assert_eq!(socket.hear().await["type"], "complete");
     })
     .await;
 }

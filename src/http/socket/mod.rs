@@ -15,7 +15,7 @@ use axum::{
 use futures_util::StreamExt as _;
 use tokio::{
     sync::Semaphore,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_stream::StreamMap;
 
@@ -24,6 +24,7 @@ use super::{
     answer::{self, MediaType},
     begun,
     credentials::{self, CHECK_TOKEN_EVERY},
+    graphql::LARGEST_REQUEST,
     operation::{Event, Started},
     requester::Requester,
 };
@@ -42,8 +43,8 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const SILENT_FOR: Duration = Duration::from_secs(50);
 /// A client that does not read for this long is cut off.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
-/// As for a body over HTTP.
-const LARGEST_MESSAGE: usize = 64 * 1024;
+/// A client that sent what cannot be read to its end has this long to hear so.
+const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
 /// Queries and mutations that are executed at once; their answers lie in memory until the client has read them.
 const ANSWERS: usize = 8;
 /// Of an operation's id, in bytes; clients count, or send UUIDs.
@@ -65,9 +66,8 @@ pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Resp
     upgrade
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
-        .max_write_buffer_size(LARGEST_MESSAGE * 16)
-        .max_message_size(LARGEST_MESSAGE)
-        .max_frame_size(LARGEST_MESSAGE)
+        .max_message_size(LARGEST_REQUEST)
+        .max_frame_size(LARGEST_REQUEST)
         .on_upgrade(async move |socket| {
             let readers = site.readers.clone();
             readers.spawn(async move {
@@ -109,9 +109,12 @@ struct Gone;
 
 impl Session {
     async fn run(mut self) {
-        if let Ok(goodbye) = self.talk().await {
-            // Also the last word must not wait for a client that does not read.
-            drop(timeout(SEND_WITHIN, self.socket.send(Message::Close(Some(goodbye.frame())))).await);
+        let Ok(goodbye) = self.talk().await else { return };
+        // Also the last word must not wait for a client that does not read.
+        drop(timeout(SEND_WITHIN, self.socket.send(Message::Close(Some(goodbye.frame())))).await);
+        if goodbye.leaves_unread() {
+            // To close a connection of which not all was read resets it, and that may overtake what was said last.
+            sleep(GOODBYE_WITHIN).await;
         }
     }
 
@@ -120,7 +123,7 @@ impl Session {
         let mut closing = self.requester.site.closing.clone();
         // Once, and not with each update: ten thousand sockets would stand in line to be told of it.
         let mut closing = pin!(begun(&mut closing));
-        let mut init_deadline = pin!(tokio::time::sleep(INIT_WITHIN));
+        let mut init_deadline = pin!(sleep(INIT_WITHIN));
         let mut last_heard = Instant::now();
         let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
         let mut check_token = tokio::time::interval(CHECK_TOKEN_EVERY);
@@ -128,8 +131,11 @@ impl Session {
             tokio::select! {
                 message = self.socket.recv() => {
                     last_heard = Instant::now();
-                    let message = message.and_then(Result::ok).ok_or(Gone)?;
-                    if let Some(goodbye) = self.hear(message).await? {
+                    let goodbye = match message.ok_or(Gone)? {
+                        Ok(message) => self.hear(message).await?,
+                        Err(error) => return Goodbye::unreadable(error).ok_or(Gone),
+                    };
+                    if let Some(goodbye) = goodbye {
                         return Ok(goodbye);
                     }
                 }
@@ -198,10 +204,7 @@ impl Session {
                     return Ok(Some(Goodbye::BAD_MESSAGE));
                 };
                 // Boxed: ten thousand sockets would each have room for it while they only listen.
-                let started = match Box::pin(self.requester.admit_at_once(request)).await {
-                    Ok(admitted) => self.requester.start_in_turn(admitted, &self.answers),
-                    Err(error) => Started::refused(error),
-                };
+                let started = Box::pin(self.requester.start_at_once(request, &self.answers)).await;
                 self.operations.insert(id, started);
             }
             ClientMessage::Complete { id } => drop(self.operations.remove(&id)),

@@ -6,6 +6,7 @@ use async_graphql::ServerError;
 use axum::extract::ws::CloseFrame;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tungstenite::error::ProtocolError;
 
 use crate::{graphql::json, http::graphql::Parameters};
 
@@ -55,10 +56,28 @@ impl Goodbye {
         Self { code, reason: Cow::Borrowed(reason) }
     }
 
+    /// What came was no message. `None`: the connection is gone, and there is nobody to say it to. Clients such as graphql-ws
+    /// come back after a socket that just ended, and would send the same again.
+    pub(super) fn unreadable(error: axum::Error) -> Option<Self> {
+        use tungstenite::Error;
+        match *error.into_inner().downcast::<Error>().ok()? {
+            Error::Capacity(_) => Some(Self::new(1009, "Message too big")),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+            Error::Protocol(_) => Some(Self::new(1002, "Protocol error")),
+            Error::Utf8(_) => Some(Self::new(1007, "Invalid UTF-8")),
+            _ => None,
+        }
+    }
+
     /// An id is in use. A control frame has 125 bytes, two of them for the code: a long id is cut.
     pub(super) fn already(id: &str) -> Self {
         let id: String = id.chars().take(20).collect();
         Self { code: 4409, reason: format!("Subscriber for {id} already exists").into() }
+    }
+
+    /// Whether it is said in the middle of what came.
+    pub(super) fn leaves_unread(&self) -> bool {
+        matches!(self.code, 1002 | 1007 | 1009)
     }
 
     pub(super) fn frame(&self) -> CloseFrame {

@@ -54,6 +54,11 @@ impl Socket {
         self.stream.send(message).await.unwrap();
     }
 
+    /// The same where the server may not take it whole.
+    pub async fn try_say(&mut self, message: Message) {
+        drop(self.stream.send(message).await);
+    }
+
     pub async fn subscribe(&mut self, id: &str, query: &str, variables: Value) {
         let payload = json!({ "query": query, "variables": variables });
         self.say(json!({ "id": id, "type": "subscribe", "payload": payload })).await;
