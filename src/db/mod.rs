@@ -48,6 +48,11 @@ const CONNECT_WAIT: Duration = Duration::from_secs(3);
 /// An answer that is not there by then does not come.
 const ANSWER_WITHIN: Duration = Duration::from_millis(3_200);
 
+/// Lets the statements of this transaction take longer than others.
+pub(crate) const LONG_STATEMENT: &str = "SET LOCAL statement_timeout = '5500ms'";
+/// With the wait for a connection it is not more than a mutation may take.
+const LONG_ANSWER_WITHIN: Duration = Duration::from_millis(5_800);
+
 /// Runs what changes nothing again, once, when its connection broke at once. After PostgreSQL was started anew, or a
 /// balancer between has closed what was idle, nobody notices.
 ///
@@ -148,7 +153,19 @@ impl Database {
         &self,
         statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
-        Self::run_on(&self.reads, statements).await
+        Self::run_on(&self.reads, ANSWER_WITHIN, statements).await
+    }
+
+    /// The same for something large that somebody does now and then, and that is not to fail on a slow machine.
+    /// [`LONG_STATEMENT`] goes before it in its transaction.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub async fn run_at_length<T>(
+        &self,
+        statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
+    ) -> Result<T, DbError> {
+        Self::run_on(&self.reads, LONG_ANSWER_WITHIN, statements).await
     }
 
     /// The same for what stock transactions wait for, on a connection of theirs.
@@ -159,16 +176,17 @@ impl Database {
         &self,
         statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
-        Self::run_on(&self.sells, statements).await
+        Self::run_on(&self.sells, ANSWER_WITHIN, statements).await
     }
 
     async fn run_on<T>(
         pool: &Pool,
+        within: Duration,
         statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
         let mut lent = Lent(Some(pool.get().await?));
         let Some(connection) = &mut lent.0 else { unreachable!("it was lent just now") };
-        match timeout(ANSWER_WITHIN, statements(connection)).await {
+        match timeout(within, statements(connection)).await {
             Ok(Ok(done)) => {
                 lent.0 = None;
                 Ok(done)

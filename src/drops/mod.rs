@@ -73,14 +73,18 @@ impl Drops {
         Self { db: db.clone() }
     }
 
-    /// Makes a drop with its opening stock, which is version 1. One statement: it is all there or not at all.
+    /// Makes a drop with its opening stock, which is version 1. It is all there or not at all.
     ///
     /// # Errors
     /// Every wrong field at once, or the database.
     pub async fn create(&self, new: NewDrop) -> Result<DropState, CreateError> {
         let checked = rules::check(new).map_err(CreateError::Refused)?;
         let id = DropId::new();
-        if !self.db.run(async |connection| queries::insert_drop(connection, id, checked).await).await? {
+        if !self
+            .db
+            .run_at_length(async |connection| queries::insert_drop(connection, id, checked).await)
+            .await?
+        {
             return Err(CreateError::Refused(vec![CreateRefusal::ends_too_early()]));
         }
         self.find(id).await?.ok_or_else(|| DbError::Unexpected("a drop vanished".to_owned()).into())

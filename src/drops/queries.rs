@@ -6,7 +6,7 @@ use diesel::{
     Queryable,
     sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
-use diesel_async::RunQueryDsl as _;
+use diesel_async::{AsyncConnection as _, RunQueryDsl as _, SimpleAsyncConnection as _};
 use uuid::Uuid;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::{ClockReading, Timestamp},
-    db::{Connection, DbError, committed, statement},
+    db::{Connection, DbError, LONG_STATEMENT, statement},
     ids::DropId,
 };
 
@@ -295,6 +295,12 @@ pub(super) async fn insert_drop(connection: &mut Connection, id: DropId, drop: C
         stocks,
         admission_required: new.admission_required,
     };
-    let made: Option<Uuid> = committed(insert.load(connection).await?);
-    Ok(made.is_some())
+    // A hundred thousand pairs take seconds.
+    connection
+        .transaction(async |connection| {
+            connection.batch_execute(LONG_STATEMENT).await?;
+            let made: Vec<Uuid> = insert.load(connection).await?;
+            Ok(!made.is_empty())
+        })
+        .await
 }
