@@ -154,8 +154,8 @@ fn check_mutation(roots: &[&str]) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Refuses variables that the library would refuse only when it comes to the field: an earlier field of a mutation would have
-/// been done by then.
+/// Refuses variables that are not of their types. The library would refuse some only when it comes to the field, when an
+/// earlier field of a mutation has been done.
 fn check_variables(operation: &OperationDefinition, request: &Request) -> Result<(), ApiError> {
     for definition in &operation.variable_definitions {
         let VariableDefinition { name, var_type, default_value, .. } = &definition.node;
@@ -166,12 +166,10 @@ fn check_variables(operation: &OperationDefinition, request: &Request) -> Result
             Some(value) => *value == ConstValue::Null,
         };
         if missing && !expected.nullable {
-            return Err(ApiError::BadUserInput(format!(
-                "The variable ${name} is required and was not given."
-            )));
+            return Err(ApiError::BadUserInput(format!("${name} is required and was not given.")));
         }
-        if given.is_some_and(|given| variables::misfits(expected, given)) {
-            return Err(ApiError::BadUserInput(format!("The variable ${name} is no {expected}.")));
+        if let Some(misfit) = given.and_then(|given| variables::find_misfit(expected, given)) {
+            return Err(ApiError::BadUserInput(misfit.tell(name)));
         }
     }
     Ok(())

@@ -173,5 +173,5 @@ fn what_is_nearly_a_document_is_answered() {
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     let (admitted, valid) = (admitted.get(), valid.get());
-    assert!(admitted > 10 * CASES / 100 && valid > 0, "{admitted} were admitted, {valid} were valid");
+    assert!(admitted > 5 * CASES / 100 && valid > 0, "{admitted} were admitted, {valid} were valid");
 }

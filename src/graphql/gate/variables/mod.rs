@@ -4,8 +4,8 @@
 //! values, that an argument gets what it takes, and the place of a variable has been compared with its declared type.
 //! Whatever is not plain is called unsure, and the library looks at all of it again and says what is wrong.
 //!
-//! And certainly not, for every document: the library reads some values only when it comes to the field, when the mutations
-//! before it are done.
+//! And where they do not, for every document: the library reads some values only when it comes to the field, when the
+//! mutations before it are done, and does not tell where in a value it is wrong.
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +23,9 @@ use async_graphql::{
 };
 
 use crate::graphql::{date_time::DateTime, shape};
+
+/// Of a name that a client made up.
+const LONGEST_TOLD: usize = 40;
 
 /// What an input type of our schema takes.
 enum Input {
@@ -98,28 +101,82 @@ fn fits(expected: &Type, value: &Value) -> bool {
     }
 }
 
-/// Whether the value is none of this type, in a way that the library does not see before it comes to the field.
-pub(super) fn misfits(expected: &Type, value: &Value) -> bool {
+/// Where in a variable something does not fit, and why: told without the value, which may be a password.
+#[derive(Debug)]
+pub(super) struct Misfit {
+    /// Below the variable, such as `.sizes[2].stock`.
+    path: String,
+    /// Goes on after that.
+    why: String,
+}
+
+impl Misfit {
+    fn new(why: impl Into<String>) -> Self {
+        Self { path: String::new(), why: why.into() }
+    }
+
+    fn within(self, place: impl std::fmt::Display) -> Self {
+        Self { path: format!("{place}{}", self.path), why: self.why }
+    }
+
+    pub(super) fn tell(&self, variable: &str) -> String {
+        format!("${variable}{} {}.", self.path, self.why)
+    }
+}
+
+/// What is wrong with a variable, by the specification (October 2021, 6.1.2). The library would say so, of some values when
+/// it comes to the field, and not where.
+pub(super) fn find_misfit(expected: &Type, value: &Value) -> Option<Misfit> {
     match (&expected.base, value) {
-        (_, Value::Null) => false,
+        (_, Value::Null) => (!expected.nullable).then(|| Misfit::new("is null, and must not be")),
         (BaseType::List(expected), Value::List(values)) => {
-            values.iter().any(|value| misfits(expected, value))
+            values.iter().enumerate().find_map(|(index, value)| {
+                find_misfit(expected, value).map(|misfit| misfit.within(format_args!("[{index}]")))
+            })
         }
         // One value stands for a list of it.
-        (BaseType::List(expected), value) => misfits(expected, value),
+        (BaseType::List(expected), value) => find_misfit(expected, value),
         (BaseType::Named(name), value) => match (name.as_str(), value) {
-            ("Int", Value::Number(number)) => number.is_i64() && !is_int(number),
-            ("DateTime", value) => DateTime::parse(value.clone()).is_err(),
-            (name, value) => match (INPUTS.get(name), value) {
-                (Some(Input::Object(fields, _)), Value::Object(values)) => {
-                    values.iter().any(|(name, value)| {
-                        fields.get(name.as_str()).is_some_and(|field| misfits(field, value))
-                    })
-                }
-                (Some(Input::Object(..)), _) => true,
-                _ => false,
-            },
+            ("Int", Value::Number(number)) if is_int(number) => None,
+            ("Int", _) => Some(Misfit::new("is no integer of 32 bits")),
+            ("Boolean", Value::Boolean(_)) | ("String" | "ID", Value::String(_)) => None,
+            ("Boolean", _) => Some(Misfit::new("is neither true nor false")),
+            ("ID", Value::Number(number)) if number.is_i64() => None,
+            ("String" | "ID", _) => Some(Misfit::new("is no string")),
+            ("DateTime", value) => DateTime::parse(value.clone()).err().map(|_| {
+                Misfit::new(
+                    "is no instant as in RFC 3339, with a time and an offset, such as 2026-11-22T18:00:00Z",
+                )
+            }),
+            (name, value) => find_misfit_in(INPUTS.get(name)?, value),
         },
+    }
+}
+
+fn find_misfit_in(expected: &Input, value: &Value) -> Option<Misfit> {
+    match (expected, value) {
+        (Input::Scalar, _) => None,
+        (Input::Enum(names), Value::String(name)) if names.contains(name) => None,
+        (Input::Enum(names), _) => {
+            let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+            names.sort_unstable();
+            Some(Misfit::new(format!("is none of {}", names.join(", "))))
+        }
+        (Input::Object(fields, required), Value::Object(values)) => {
+            if let Some(missing) = required.iter().find(|name| !values.contains_key(name.as_str())) {
+                return Some(Misfit::new("is required and was not given").within(format_args!(".{missing}")));
+            }
+            values.iter().find_map(|(name, value)| match fields.get(name.as_str()) {
+                Some(expected) => {
+                    find_misfit(expected, value).map(|misfit| misfit.within(format_args!(".{name}")))
+                }
+                None => {
+                    let name: String = name.chars().take(LONGEST_TOLD).collect();
+                    Some(Misfit::new(format!("has a field `{name}`, and there is none of that name")))
+                }
+            })
+        }
+        (Input::Object(..), _) => Some(Misfit::new("is no object")),
     }
 }
 

@@ -50,31 +50,59 @@ fn what_clients_send_is_sure() {
 }
 
 #[test]
-fn what_is_found_too_late_is_a_misfit() {
+fn what_does_not_fit_is_told_with_its_place() {
+    let whole = |name: &str, value: Json| {
+        let mut drop = json!({ "name": "x", "price": { "amount": 1, "currency": "USD" } });
+        drop[name] = value;
+        drop
+    };
     for (document, value, expected) in [
-        (RESERVE, json!({ "dropId": 5, "colour": [] }), false),
-        (RESERVE, json!(null), false),
-        (RESERVE, json!("x"), true),
-        (RESERVE, json!([]), true),
-        (CREATE, json!({ "price": null, "sizes": { "size": 5 } }), false),
-        (CREATE, json!({ "price": 5 }), true),
-        (CREATE, json!({ "sizes": [{}, "US 9"] }), true),
-        (CREATE, json!({ "sizes": "US 9" }), true),
-        (NODES, json!({}), false),
-        (LIST, json!(2_147_483_647), false),
-        (LIST, json!(2_147_483_648_u32), true),
-        (LIST, json!("x"), false),
-        (CREATE, json!({ "stock": -3_000_000_000_i64 }), true),
-        (CREATE, json!({ "startsAt": "2026-11-26T18:00:00+01:00" }), false),
-        (CREATE, json!({ "startsAt": "tomorrow" }), true),
-        (CREATE, json!({ "startsAt": 5 }), true),
+        (RESERVE, json!({ "dropId": 5 }), None),
+        (
+            RESERVE,
+            json!({ "dropId": "x", "colour": [] }),
+            Some("$a has a field `colour`, and there is none of that name."),
+        ),
+        (RESERVE, json!({}), Some("$a.dropId is required and was not given.")),
+        (RESERVE, json!({ "dropId": null }), Some("$a.dropId is null, and must not be.")),
+        (RESERVE, json!({ "dropId": 1.5 }), Some("$a.dropId is no string.")),
+        (RESERVE, json!([]), Some("$a is no object.")),
+        (CREATE, whole("price", json!(5)), Some("$a.price is no object.")),
+        (CREATE, whole("sizes", json!({ "size": "US 9", "stock": 1 })), None),
+        (
+            CREATE,
+            whole("sizes", json!([{ "size": "US 9", "stock": 1 }, "US 9"])),
+            Some("$a.sizes[1] is no object."),
+        ),
+        (CREATE, whole("sizes", json!({ "size": 5, "stock": 1 })), Some("$a.sizes.size is no string.")),
+        (CREATE, whole("stock", json!(-3_000_000_000_i64)), Some("$a.stock is no integer of 32 bits.")),
+        (CREATE, whole("stock", json!("5")), Some("$a.stock is no integer of 32 bits.")),
+        (
+            CREATE,
+            whole("admissionRequired", json!("yes")),
+            Some("$a.admissionRequired is neither true nor false."),
+        ),
+        (CREATE, whole("startsAt", json!("2026-11-26T18:00:00+01:00")), None),
+        (CREATE, whole("startsAt", json!("2026-11-26")), Some(NO_INSTANT)),
+        (CREATE, whole("startsAt", json!(5)), Some(NO_INSTANT)),
+        (LIST, json!(2_147_483_647), None),
+        (LIST, json!(2_147_483_648_u32), Some("$a is no integer of 32 bits.")),
+        (
+            OF_STATUS,
+            json!(["LIVE", "live"]),
+            Some("$a[1] is none of CANCELLED, ENDED, LIVE, SCHEDULED, SOLD_OUT."),
+        ),
+        (NODES, json!(["x", 5, null]), Some("$a[2] is null, and must not be.")),
     ] {
         let document = parse_query(document).unwrap();
         let expected_type = &operation(&document).variable_definitions.first().unwrap().node.var_type.node;
-        let found = misfits(expected_type, &Value::from_json(value.clone()).unwrap());
-        assert_eq!(found, expected, "{value}");
+        let found = find_misfit(expected_type, &Value::from_json(value.clone()).unwrap());
+        assert_eq!(found.map(|misfit| misfit.tell("a")).as_deref(), expected, "{value}");
     }
 }
+
+const NO_INSTANT: &str =
+    "$a.startsAt is no instant as in RFC 3339, with a time and an offset, such as 2026-11-22T18:00:00Z.";
 
 #[test]
 fn an_argument_of_both_makes_a_document_unsure() {
