@@ -1,9 +1,7 @@
 //! The backend of a limited sneaker release: a GraphQL API that never oversells, gives a lapsed hold back on
 //! time and tells every open page the stock as it changes.
 //!
-//! `ARCHITECTURE.md` has the map. Imports go down only: `ids`, `clock`, `client`, `config`,
-//! `rates`, `telemetry`; `admission`, `db`; `bus`;
-//! `accounts`, `drops`; `feed`; `stock`; `app`; `graphql`; `http`; `cli`.
+//! `ARCHITECTURE.md` has the map.
 
 pub mod accounts;
 pub mod admission;
@@ -23,3 +21,4 @@ pub mod rates;
 pub mod read_time;
 pub mod stock;
 pub mod telemetry;
+pub mod text;

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::SignupRefusal;
+use crate::text::is_deceptive;
 
 /// NIST SP 800-63B, section 3.1.1.2: length and a list of common ones, no rules of composition.
 const PASSWORD_CHARACTERS: std::ops::RangeInclusive<usize> = 10..=128;
@@ -52,7 +53,7 @@ pub(super) fn check_signup(
         refusals.push(SignupRefusal::PasswordTooShort);
     } else if length > *PASSWORD_CHARACTERS.end() {
         refusals.push(SignupRefusal::PasswordTooLong);
-    } else if COMMON_PASSWORDS.contains(normal.to_lowercase().as_str()) {
+    } else if is_common(&normal) {
         refusals.push(SignupRefusal::PasswordTooCommon);
     }
     if !refusals.is_empty() {
@@ -60,6 +61,12 @@ pub(super) fn check_signup(
     }
     let username_key = skeleton(username);
     Ok(NewUser { username: username.to_owned(), username_key, email, password: normal.into() })
+}
+
+/// On the list, or one character again and again.
+fn is_common(password: &str) -> bool {
+    let first = password.chars().next();
+    COMMON_PASSWORDS.contains(password.to_lowercase().as_str()) || password.chars().all(|c| Some(c) == first)
 }
 
 /// The form in which passwords are hashed: the same characters typed on another system are the same password.
@@ -95,7 +102,7 @@ fn skeleton(name: &str) -> String {
 /// Whether mail could be sent there. The proof of an address is a mail that arrives, not its grammar.
 fn is_email(email: &str) -> bool {
     let Some((local, domain)) = email.rsplit_once('@') else { return false };
-    let printable = |c: char| !c.is_control() && !c.is_whitespace();
+    let printable = |c: char| !c.is_control() && !c.is_whitespace() && !is_deceptive(c);
     let local_ok = !local.is_empty()
         && local.len() <= LONGEST_LOCAL_PART
         && local.chars().all(|c| printable(c) && !"\"(),:;<>@[\\]".contains(c))
@@ -145,7 +152,18 @@ mod tests {
         for good in ["a@b.co", "ada+drop@mail.example.com", "jürgen@müller.de"] {
             assert!(is_email(&normal_email(good)), "{good}");
         }
-        for bad in ["", "@", "a@b", "a b@c.de", "a@-b.de", "a@b..de", "a..b@c.de", "a@b.de\0", "a@b@c.de"] {
+        for bad in [
+            "",
+            "@",
+            "a@b",
+            "a b@c.de",
+            "a@-b.de",
+            "a@b..de",
+            "a..b@c.de",
+            "a@b.de\0",
+            "a@b@c.de",
+            "a\u{202e}b@c.de",
+        ] {
             assert!(!is_email(&normal_email(bad)), "{bad}");
         }
         assert!(!is_email(&normal_email(&format!("{}@b.de", "a".repeat(1 << 20)))));
@@ -155,7 +173,8 @@ mod tests {
     fn passwords_are_measured_in_characters_of_their_normal_form() {
         assert_eq!(refusals("ada", "a@b.co", "Password123"), [SignupRefusal::PasswordTooCommon]);
         assert_eq!(refusals("ada", "a@b.co", &"é".repeat(9)), [SignupRefusal::PasswordTooShort]);
-        assert_eq!(refusals("ada", "a@b.co", &"é".repeat(128)), []);
+        assert_eq!(refusals("ada", "a@b.co", &" ".repeat(10)), [SignupRefusal::PasswordTooCommon]);
+        assert_eq!(refusals("ada", "a@b.co", &"éè".repeat(64)), []);
         assert_eq!(refusals("ada", "a@b.co", &"é".repeat(129)), [SignupRefusal::PasswordTooLong]);
         assert_eq!(refusals("ada", "a@b.co", &"x".repeat(1 << 20)), [SignupRefusal::PasswordTooLong]);
     }

@@ -2,10 +2,14 @@
 
 use std::collections::HashSet;
 
+use unicode_normalization::UnicodeNormalization as _;
 use url::Url;
 
 use super::Money;
-use crate::clock::Timestamp;
+use crate::{
+    clock::Timestamp,
+    text::{is_blank, is_deceptive},
+};
 
 const LONGEST_NAME: usize = 200;
 const LONGEST_DESCRIPTION: usize = 5_000;
@@ -117,20 +121,21 @@ pub(super) fn check(mut new: NewDrop) -> Result<CheckedDrop, Vec<CreateRefusal>>
 
     let mut refusals = Vec::new();
     new.name = new.name.trim().to_owned();
-    if new.name.is_empty() {
+    if is_blank(&new.name) {
         refusals.push(CreateRefusal::new(Blank, &["name"], "A drop has a name."));
     } else if new.name.chars().count() > LONGEST_NAME {
         let message = format!("A name has at most {LONGEST_NAME} characters.");
         refusals.push(CreateRefusal::new(TooLong, &["name"], message));
-    } else if new.name.chars().any(char::is_control) {
-        refusals.push(CreateRefusal::new(Invalid, &["name"], "A name has no control characters."));
+    } else if new.name.chars().any(|c| c.is_control() || is_deceptive(c)) {
+        refusals.push(CreateRefusal::new(Invalid, &["name"], "A name has no control or hidden characters."));
     }
     if let Some(text) = &new.description {
         if text.chars().count() > LONGEST_DESCRIPTION {
             let message = format!("A description has at most {LONGEST_DESCRIPTION} characters.");
             refusals.push(CreateRefusal::new(TooLong, &["description"], message));
-        } else if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
-            let message = "A description has no control characters but line breaks and tabs.";
+        } else if text.chars().any(|c| is_deceptive(c) || c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+        {
+            let message = "A description has no control or hidden characters but line breaks and tabs.";
             refusals.push(CreateRefusal::new(Invalid, &["description"], message));
         }
     }
@@ -203,16 +208,17 @@ fn check_sizes(refusals: &mut Vec<CreateRefusal>, sizes: Vec<NewSize>, only_stoc
     let mut checked = Vec::with_capacity(sizes.len());
     for (index, NewSize { size, stock }) in sizes.into_iter().enumerate() {
         let index = index.to_string();
-        let size = size.trim().to_owned();
+        // As it is looked up: the same characters typed on another system are the same size.
+        let size: String = size.trim().nfc().collect();
         let at = ["sizes", &index, "size"];
-        if size.is_empty() {
+        if is_blank(&size) {
             refusals.push(CreateRefusal::new(Blank, &at, "A size has a name, as printed on the box."));
         } else if size.chars().count() > LONGEST_SIZE {
             let message = format!("A size has at most {LONGEST_SIZE} characters.");
             refusals.push(CreateRefusal::new(TooLong, &at, message));
-        } else if size.chars().any(char::is_control) {
-            refusals.push(CreateRefusal::new(Invalid, &at, "A size has no control characters."));
-        } else if !seen.insert(size.clone()) {
+        } else if size.chars().any(|c| c.is_control() || is_deceptive(c)) {
+            refusals.push(CreateRefusal::new(Invalid, &at, "A size has no control or hidden characters."));
+        } else if !seen.insert(size.to_lowercase()) {
             refusals.push(CreateRefusal::new(Duplicate, &at, "This size is there twice."));
         }
         if stock <= 0 {

@@ -2,6 +2,8 @@
 
 use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, Value};
 
+use chrono::SubsecRound as _;
+
 use crate::clock::{Timestamp, to_rfc3339};
 
 /// An instant on the wire.
@@ -9,14 +11,14 @@ use crate::clock::{Timestamp, to_rfc3339};
 pub(super) struct DateTime(pub(super) Timestamp);
 
 /// An instant in UTC, RFC 3339, with exactly three decimals and `Z`: `2026-11-22T18:00:00.000Z`. As input any
-/// offset and precision will do.
+/// offset will do, and what is finer than a millisecond is cut off.
 #[Scalar(name = "DateTime", specified_by_url = "https://www.rfc-editor.org/rfc/rfc3339")]
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {
         let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
         let parsed = chrono::DateTime::parse_from_rfc3339(text);
         parsed
-            .map(|at| Self(at.to_utc()))
+            .map(|at| Self(at.to_utc().trunc_subsecs(3)))
             .map_err(|_| InputValueError::custom("not an instant as in RFC 3339"))
     }
 

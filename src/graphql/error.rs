@@ -42,6 +42,13 @@ pub enum ApiError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// One client has as much open as it may; nothing was done.
+    TooManyOpen {
+        /// The limit's setting.
+        limit: &'static str,
+        /// When to try again, if something of theirs was closed until then.
+        retry_after: Duration,
+    },
     /// A hash of a document that is not kept: the client sends the document.
     PersistedQueryNotFound,
     /// More was asked than can be done in time; nothing was done.
@@ -81,6 +88,9 @@ impl ApiError {
             Self::RateLimited { .. } => {
                 ("RATE_LIMITED", "Too much from you in too short a time: try again later.".to_owned())
             }
+            Self::TooManyOpen { limit, .. } => {
+                ("RATE_LIMITED", format!("You have as many open as you may ({limit}): close one first."))
+            }
             // Apollo's link looks for this message where it finds no code.
             Self::PersistedQueryNotFound => {
                 ("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound".to_owned())
@@ -101,13 +111,17 @@ impl ApiError {
         Error::new(message).extend_with(|_, extensions| {
             extensions.set("code", code);
             match &self {
-                Self::LimitPassed { limit, .. } => extensions.set("limit", *limit),
-                Self::Overloaded { retry_after } | Self::RateLimited { retry_after } => {
-                    extensions
-                        .set("retryAfterMs", u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
+                Self::LimitPassed { limit, .. } | Self::TooManyOpen { limit, .. } => {
+                    extensions.set("limit", *limit);
                 }
                 Self::Internal { request_id } => extensions.set("requestId", request_id.to_string()),
                 _ => {}
+            }
+            if let Self::Overloaded { retry_after }
+            | Self::RateLimited { retry_after }
+            | Self::TooManyOpen { retry_after, .. } = &self
+            {
+                extensions.set("retryAfterMs", u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
             }
         })
     }

@@ -12,6 +12,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use http_body_util::LengthLimitError;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::{sync::Semaphore, time::timeout};
@@ -81,7 +82,7 @@ async fn receive(site: Site, request: Request) -> Response {
     let media_type = accepted.whole.unwrap_or(MediaType::Json);
     if accepted.whole.is_none() && accepted.stream.is_none() {
         let why = "The answer is application/graphql-response+json, application/json or, for a subscription, \
-                   text/event-stream; accept one of them.";
+                   text/event-stream or multipart/mixed;subscriptionSpec=1.0; accept one of them.";
         return answer::malformed(StatusCode::NOT_ACCEPTABLE, media_type, why);
     }
     let text = match parts.method {
@@ -223,11 +224,19 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Malformed> 
     if !is_utf8_json(content_type) {
         return Err(Malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send application/json, in UTF-8."));
     }
+    let coding = headers.get(header::CONTENT_ENCODING);
+    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Malformed(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Send the body as it is, without a Content-Encoding.",
+        ));
+    }
     match timeout(BODY_WITHIN, to_bytes(body, LARGEST_REQUEST)).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(_)) => {
-            Err(Malformed(StatusCode::PAYLOAD_TOO_LARGE, "The body has more than 64 KiB, or broke off."))
-        }
+        Ok(Err(error)) => Err(match error.into_inner().is::<LengthLimitError>() {
+            true => Malformed(StatusCode::PAYLOAD_TOO_LARGE, "The body has more than 64 KiB."),
+            false => Malformed(StatusCode::BAD_REQUEST, "The body broke off, or its chunks are none."),
+        }),
         Err(_) => Err(Malformed(StatusCode::REQUEST_TIMEOUT, "The body did not come in time.")),
     }
 }

@@ -217,7 +217,8 @@ impl Site {
 
     /// A place for a connection that stays open, of the client that sent this.
     fn take_place(&self, parts: &Parts) -> Result<Place, ApiError> {
-        self.places.take(self.client(parts)).ok_or(ApiError::RateLimited { retry_after: ROOM_AFTER })
+        let error = ApiError::TooManyOpen { limit: "STREAMS_PER_ADDRESS", retry_after: ROOM_AFTER };
+        self.places.take(self.client(parts)).ok_or(error)
     }
 }
 

@@ -105,7 +105,12 @@ async fn every_wrong_field_of_a_drop_is_told_at_once() {
             (json!({ "stock": null, "sizes": [] }), "SIZES_OR_STOCK"),
             (json!({ "endsAt": "2020-01-01T00:00:00Z" }), "ENDS_TOO_EARLY"),
             (json!({ "startsAt": far, "endsAt": far }), "ENDS_TOO_EARLY"),
+            // As far as the API shows them these are the same.
+            (json!({ "startsAt": "2030-01-01T00:00:00.0001Z", "endsAt": "2030-01-01T00:00:00.0002Z" }), "ENDS_TOO_EARLY"),
             (json!({ "name": "a\u{0}b" }), "INVALID"),
+            (json!({ "name": "\u{202e}rennuR" }), "INVALID"),
+            (json!({ "name": "\u{200b}\u{200d}" }), "BLANK"),
+            (json!({ "stock": null, "sizes": [{ "size": "\u{e9}", "stock": 1 }, { "size": "E\u{301}", "stock": 1 }] }), "DUPLICATE"),
             (json!({ "startsAt": "0000-01-01T00:00:00Z" }), "INVALID"),
             (json!({ "holdSeconds": i32::MAX }), "INVALID"),
         ] {

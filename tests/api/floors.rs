@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 /// The floors of `src`, from the ground up; modules of one floor do not know each other.
 const FLOORS: [&[&str]; 10] = [
-    &["ids", "clock", "client", "config", "rates", "telemetry"],
+    &["ids", "clock", "client", "config", "rates", "telemetry", "text"],
     &["admission", "db", "read_time"],
     &["bus"],
     &["accounts", "drops"],

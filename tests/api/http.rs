@@ -76,6 +76,12 @@ async fn malformed_requests_are_told_so() {
         }
         let huge = json!({ "query": " ".repeat(1 << 17) }).to_string();
         assert_eq!(post(huge).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let coded = |coding| {
+            let request = app.client().post(app.url("/graphql")).json(&json!({ "query": "{ serverTime }" }));
+            request.header("content-encoding", coding).send()
+        };
+        assert_eq!(coded("gzip").await.unwrap().status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        assert_eq!(coded("identity").await.unwrap().status(), StatusCode::OK);
     })
     .await;
 }

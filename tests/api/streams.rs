@@ -204,7 +204,8 @@ async fn one_address_holds_so_many_sockets_and_streams_and_no_more() {
             assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
             assert_eq!(refused.headers()["retry-after"], "10");
             let refused: Value = refused.json().await.unwrap();
-            let expected = json!({ "code": "RATE_LIMITED", "retryAfterMs": 10_000 });
+            let expected =
+                json!({ "code": "RATE_LIMITED", "limit": "STREAMS_PER_ADDRESS", "retryAfterMs": 10_000 });
             assert_eq!(refused["errors"][0]["extensions"], expected);
         }
         // Requests that end are not counted.

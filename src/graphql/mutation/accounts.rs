@@ -202,7 +202,7 @@ impl AccountMutation {
     }
 
     /// Trades a refresh token for the next one and a new access token. Of parallel trades of one token all get the
-    /// same; a used one shown again after ten seconds ends the session, for it was stolen.
+    /// same; one shown again after ten seconds, or when its successor was traded too, ends the session, for it was stolen.
     async fn refresh(
         &self,
         ctx: &Context<'_>,

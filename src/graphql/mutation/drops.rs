@@ -147,7 +147,8 @@ pub(super) struct DropMutation;
 
 #[Object(serial)]
 impl DropMutation {
-    /// Announces a drop with its opening stock. Administrators only.
+    /// Announces a drop with its opening stock. Administrators only. Twice makes two: after an answer that was lost look at
+    /// `drops` before it is tried again.
     async fn create_drop(
         &self,
         ctx: &Context<'_>,

@@ -52,7 +52,7 @@ pub(super) enum ReserveErrorCode {
     AllHeld,
     /// The buyer already holds or bought `purchaseLimit` pairs; `reservation` is the live hold, when there is one.
     LimitReached,
-    /// This key was used before with other arguments.
+    /// This key was used before for another size.
     IdempotencyKeyReused,
 }
 

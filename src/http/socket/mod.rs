@@ -196,7 +196,8 @@ impl Session {
             ClientMessage::Subscribe { id, .. }
                 if self.operations.len() >= self.requester.site.limits.socket_operations =>
             {
-                let error = ApiError::RateLimited { retry_after: Duration::from_secs(1) };
+                let limit = "SOCKET_MAX_OPERATIONS";
+                let error = ApiError::TooManyOpen { limit, retry_after: Duration::from_secs(1) };
                 self.send_text(protocol::error(&id, &error.into_response().errors)).await?;
             }
             ClientMessage::Subscribe { id, payload } => {
