@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod admission;
 pub mod app;
 pub mod bus;
+pub mod cache;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -1,31 +1,27 @@
 //! How often somebody may do something.
 
-use std::{
-    hash::Hash,
-    num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{hash::Hash, time::Duration};
 
-use lru::LruCache;
 use tokio::time::Instant;
 
+use crate::cache::Cache;
+
 /// Whoever is kept track of: some ten megabytes at the most. Who has done nothing for longest is forgotten first.
-const MOST_KEYS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(99_999);
+const MOST_KEYS: usize = 100_000;
 
 /// For each key so many at once, and then one more each time that one's share of the period has passed. Kept as one
 /// instant for each key, at which all of its tokens will be back (the generic cell rate algorithm, ITU-T I.371).
 pub struct Rates<K> {
     most: u32,
     each: Duration,
-    full_at: Mutex<LruCache<K, Instant>>,
+    full_at: Cache<K, Instant>,
 }
 
 impl<K: Hash + Eq> Rates<K> {
     /// `most` in a `period`, also all at once.
     pub fn new(most: usize, period: Duration) -> Self {
         let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
-        Self { most, each: period / most, full_at: Mutex::new(LruCache::new(MOST_KEYS)) }
+        Self { most, each: period / most, full_at: Cache::new(MOST_KEYS) }
     }
 
     /// Takes one.
@@ -45,7 +41,7 @@ impl<K: Hash + Eq> Rates<K> {
     }
 
     fn take_at(&self, now: Instant, key: K, count: u32) -> Result<(), Duration> {
-        let mut all = self.lock();
+        let mut all = self.full_at.lock();
         let full_at = all.get(&key).copied().unwrap_or(now).max(now) + self.each.saturating_mul(count);
         self.earliest(full_at, now)?;
         all.put(key, full_at);
@@ -61,7 +57,7 @@ impl<K: Hash + Eq> Rates<K> {
     }
 
     fn wait_at(&self, now: Instant, key: &K) -> Result<(), Duration> {
-        let full_at = self.lock().get(key).copied().unwrap_or(now).max(now) + self.each;
+        let full_at = self.full_at.lock().get(key).copied().unwrap_or(now).max(now) + self.each;
         self.earliest(full_at, now)
     }
 
@@ -72,7 +68,7 @@ impl<K: Hash + Eq> Rates<K> {
     }
 
     fn spend_at(&self, now: Instant, key: K, count: u32) {
-        let mut all = self.lock();
+        let mut all = self.full_at.lock();
         let full_at = all.get(&key).copied().unwrap_or(now).max(now) + self.each.saturating_mul(count);
         let latest = now + self.each.saturating_mul(self.most).saturating_mul(13);
         all.put(key, full_at.min(latest));
@@ -86,13 +82,9 @@ impl<K: Hash + Eq> Rates<K> {
 
     /// Gives so many back that were taken for nothing.
     pub fn give_back(&self, key: &K, count: u32) {
-        if let Some(full_at) = self.lock().get_mut(key) {
+        if let Some(full_at) = self.full_at.lock().get_mut(key) {
             *full_at = full_at.checked_sub(self.each.saturating_mul(count)).unwrap_or(*full_at);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LruCache<K, Instant>> {
-        self.full_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

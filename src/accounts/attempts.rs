@@ -2,22 +2,17 @@
 //!
 //! Counted on this server alone: three servers let three times as many through.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
-use lru::LruCache;
 
-use crate::{client::Client, config::Limits, rates::Rates};
+use crate::{cache::Cache, client::Client, config::Limits, rates::Rates};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// In which wrong passwords are counted.
 const WRONG_IN: Duration = Duration::from_secs(600);
 /// Accounts with an address from which somebody has signed in to them.
-const MOST_HOMES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(99_999);
+const MOST_HOMES: usize = 100_000;
 
 /// An account by its address, there or not: who guesses must not learn which. Hashed, so that the memory has no addresses
 /// in it and each takes the same room.
@@ -27,7 +22,7 @@ pub(super) struct Attempts {
     by_client: Rates<Client>,
     wrong: Rates<Wrong>,
     /// Where a right password came from.
-    homes: Mutex<LruCache<(Account, Client), ()>>,
+    homes: Cache<(Account, Client), ()>,
 }
 
 /// For whose account a wrong password counts.
@@ -52,7 +47,7 @@ impl Attempts {
         Self {
             by_client: Rates::new(limits.signins_per_address, MINUTE),
             wrong: Rates::new(limits.wrong_passwords, WRONG_IN),
-            homes: Mutex::new(LruCache::new(MOST_HOMES)),
+            homes: Cache::new(MOST_HOMES),
         }
     }
 
@@ -74,14 +69,10 @@ impl Attempts {
         let mut account = Account::default();
         let hash = digest::digest(&digest::SHA256, email.as_bytes());
         account.iter_mut().zip(hash.as_ref()).for_each(|(to, from)| *to = *from);
-        let is_home = self.homes().get(&(account, client)).is_some();
+        let is_home = self.homes.get(&(account, client)).is_some();
         let counts_as = if is_home { Wrong::AtHome(account, client) } else { Wrong::Strangers(account) };
         self.wrong.take(counts_as)?;
         Ok(Attempt { all: self, account, client, counts_as })
-    }
-
-    fn homes(&self) -> std::sync::MutexGuard<'_, LruCache<(Account, Client), ()>> {
-        self.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,7 +80,7 @@ impl Attempt<'_> {
     /// It was the right password.
     pub(super) fn was_right(self) {
         self.all.wrong.give_back(&self.counts_as, 1);
-        self.all.homes().put((self.account, self.client), ());
+        self.all.homes.put((self.account, self.client), ());
     }
 
     /// It was not tried.

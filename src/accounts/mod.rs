@@ -5,7 +5,6 @@
 //! round trip for it.
 
 mod attempts;
-mod callers;
 mod error;
 mod names;
 mod passwords;
@@ -24,6 +23,7 @@ pub use tokens::TokenRejected;
 
 use crate::{
     bus::{Bus, Hint},
+    cache::Cache,
     client::Client,
     clock::Timestamp,
     config::{Limits, TokenSecrets},
@@ -98,6 +98,9 @@ pub struct Lifetimes {
     pub refresh: Duration,
 }
 
+/// Access tokens that are known, some half a kilobyte each.
+const MOST_CALLERS: usize = 10_000;
+
 /// The service. Cloning is cheap and shares it.
 #[derive(Clone)]
 pub struct Accounts {
@@ -106,7 +109,10 @@ pub struct Accounts {
     tokens: Arc<tokens::Tokens>,
     ended: Arc<sessions::EndedSessions>,
     names: Arc<names::Names>,
-    callers: Arc<callers::Callers>,
+    /// Who bears the access tokens that were sent lately: who buys sends one token with each request. Only those whose signature
+    /// and claims are right, which they stay for as long as this program runs with its keys; whether the time has run out or
+    /// the session has ended is asked anew each time.
+    callers: Arc<Cache<Box<str>, Caller>>,
     lifetimes: Lifetimes,
     attempts: Arc<attempts::Attempts>,
     bus: Bus,
@@ -130,7 +136,7 @@ impl Accounts {
             tokens: Arc::new(tokens::Tokens::new(secrets)),
             ended: Arc::default(),
             names: Arc::new(names::Names::new()),
-            callers: Arc::new(callers::Callers::new()),
+            callers: Arc::new(Cache::new(MOST_CALLERS)),
             lifetimes,
             attempts: Arc::new(attempts::Attempts::new(limits)),
             bus: bus.clone(),
@@ -242,13 +248,13 @@ impl Accounts {
     /// # Errors
     /// The token is not ours, has run out, or its session has ended.
     pub fn authenticate(&self, access_token: &str) -> Result<Caller, TokenRejected> {
-        let known = self.callers.find(access_token);
+        let known = self.callers.get(access_token);
         let caller = known.map_or_else(|| self.verify(access_token), Ok)?;
         if !self.session_lives(&caller) {
             return Err(TokenRejected);
         }
         if known.is_none() {
-            self.callers.keep(access_token, caller);
+            self.callers.put(access_token.into(), caller);
         }
         Ok(caller)
     }

@@ -264,7 +264,7 @@ mod tests {
             .map(|session| accounts.tokens.issue_access(UserId::new(), session, now, now + horizon));
         for token in [&living, &ended] {
             let first = accounts.authenticate(token).unwrap();
-            assert_eq!(accounts.callers.find(token), Some(first));
+            assert_eq!(accounts.callers.get(token.as_str()), Some(first));
             assert_eq!(accounts.authenticate(token), Ok(first));
         }
         accounts.ended.learn(now, vec![(ends, now)], horizon);

@@ -3,19 +3,13 @@
 //! The key is the request as it came, byte by byte. A client sends the same bytes each time, and two that write the same
 //! request differently, or take other codings, have an answer each.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
-
 use axum::{body::Bytes, response::Response};
-use lru::LruCache;
 
 use super::{answer::MediaType, compress::Codings};
-use crate::{feed::Feed, graphql::Shelf};
+use crate::{cache::Cache, feed::Feed, graphql::Shelf};
 
 /// Answers that are kept, some 35 MB at the largest; the least used make room.
-const MOST_ANSWERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(511);
+const MOST_ANSWERS: usize = 512;
 const LARGEST_REQUEST: usize = 4 * 1024;
 const LARGEST_ANSWER: usize = 64 * 1024;
 
@@ -37,18 +31,16 @@ impl Asked {
 }
 
 /// The answers.
-pub(super) struct Kept(Mutex<Answers>);
-
-type Answers = LruCache<Asked, (Shelf, Response<Bytes>)>;
+pub(super) struct Kept(Cache<Asked, (Shelf, Response<Bytes>)>);
 
 impl Kept {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(LruCache::new(MOST_ANSWERS)))
+        Self(Cache::new(MOST_ANSWERS))
     }
 
     /// The answer, if there is one and it is right.
     pub(super) fn find(&self, asked: &Asked, feed: &Feed) -> Option<Response<Bytes>> {
-        let (shelf, answer) = self.lock().get(asked).cloned()?;
+        let (shelf, answer) = self.0.get(asked)?;
         (!shelf.is_over(feed)).then_some(answer)
     }
 
@@ -58,11 +50,7 @@ impl Kept {
             // What came is a part of all that was read from the connection, and would keep the rest with it.
             let text = Bytes::copy_from_slice(&asked.text);
             let asked = Asked { text, codings: asked.codings.copied(), ..asked };
-            self.lock().put(asked, (shelf, answer));
+            self.0.put(asked, (shelf, answer));
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Answers> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,23 +3,19 @@
 //!
 //! Only documents that were admitted are kept, a bounded number of them; the least used make room.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use lru::LruCache;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::graphql::ApiError;
+use crate::{cache::Cache, graphql::ApiError};
 
 /// Some eight megabytes at the longest document that is admitted by default.
-const MOST_DOCUMENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
+const MOST_DOCUMENTS: usize = 1_000;
 
 /// The documents that are kept.
-pub(super) struct Persisted(Mutex<LruCache<Hash, Arc<str>>>);
+pub(super) struct Persisted(Cache<Hash, Arc<str>>);
 
 type Hash = [u8; 32];
 
@@ -36,7 +32,7 @@ pub(super) struct Candidate(Hash);
 
 impl Persisted {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(LruCache::new(MOST_DOCUMENTS)))
+        Self(Cache::new(MOST_DOCUMENTS))
     }
 
     /// The document of a request: its own, or the one that its hash names. A document that comes with its hash is to
@@ -63,7 +59,7 @@ impl Persisted {
             }
             Some(_) => Err(bad("the hash is another document's")),
             None => {
-                let known = self.lock().get(&hash).map(ToString::to_string);
+                let known = self.0.get(&hash).map(|document| document.to_string());
                 known.map(|document| Some((document, None))).ok_or(ApiError::PersistedQueryNotFound)
             }
         }
@@ -71,11 +67,7 @@ impl Persisted {
 
     /// Keeps a document that was admitted.
     pub(super) fn keep(&self, candidate: Candidate, document: &str) {
-        self.lock().put(candidate.0, document.into());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LruCache<Hash, Arc<str>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.put(candidate.0, document.into());
     }
 }
 

@@ -8,18 +8,17 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use diesel::sql_types::{Array, Integer, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
-use lru::LruCache;
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 use uuid::Uuid;
 
 use super::{PageKey, Purchase, Reservation, Stock, lists};
 use crate::{
+    cache::Cache,
     clock::Timestamp,
     db::{DbError, statement},
     drops::DropState,
@@ -29,7 +28,7 @@ use crate::{
 /// Entries of each list; no list gives more at once.
 const ENTRIES: usize = 50;
 /// Drops whose pages are kept, some 20 KB each at the fullest; the least used make room.
-const MOST_DROPS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
+const MOST_DROPS: usize = 1_000;
 
 /// The first entries of a drop's lists.
 #[derive(Debug)]
@@ -49,7 +48,7 @@ statement!(
 
 /// The pages of many drops.
 pub(super) struct Kept {
-    pages: Mutex<LruCache<DropId, Arc<FirstPages>>>,
+    pages: Cache<DropId, Arc<FirstPages>>,
     turns: Mutex<HashMap<DropId, Weak<Turn>>>,
 }
 
@@ -91,11 +90,7 @@ impl FirstPages {
 
 impl Kept {
     pub(super) fn new() -> Self {
-        Self { pages: Mutex::new(LruCache::new(MOST_DROPS)), turns: Mutex::default() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LruCache<DropId, Arc<FirstPages>>> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+        Self { pages: Cache::new(MOST_DROPS), turns: Mutex::default() }
     }
 
     fn turn(&self, drop_id: DropId) -> Arc<Turn> {
@@ -103,7 +98,7 @@ impl Kept {
         if let Some(turn) = turns.get(&drop_id).and_then(Weak::upgrade) {
             return turn;
         }
-        if turns.len() >= MOST_DROPS.get() {
+        if turns.len() >= MOST_DROPS {
             turns.retain(|_, turn| turn.strong_count() > 0);
         }
         let turn = Arc::new(Turn::default());
@@ -115,7 +110,7 @@ impl Kept {
 impl Stock {
     /// The first pages of a drop as it stands in `state`, where they are in memory.
     pub fn kept_first_pages(&self, state: &DropState) -> Option<Arc<FirstPages>> {
-        self.first_pages.lock().get(&state.id).filter(|pages| pages.are_of(state)).cloned()
+        self.first_pages.pages.get(&state.id).filter(|pages| pages.are_of(state))
     }
 
     /// The first pages of these drops, each last seen at a version, as they are now: read from the database and kept for who
@@ -185,7 +180,7 @@ impl Stock {
             let version = is_still(id, *version).then_some(*version);
             let pages = Arc::new(FirstPages { version, active, active_count, buyers });
             if version.is_some() {
-                self.first_pages.lock().put(*id, pages.clone());
+                self.first_pages.pages.put(*id, pages.clone());
             }
             found.insert(*id, pages);
         }

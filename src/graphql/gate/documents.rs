@@ -1,22 +1,18 @@
 //! Documents that were admitted, parsed: a client sends the same few again and again, and to read one costs more than to
 //! run it.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition};
-use lru::LruCache;
 
 use super::variables;
-use crate::graphql::hollow;
+use crate::{cache::Cache, graphql::hollow};
 
 /// Documents that are kept; the least used make room.
-const MOST_DOCUMENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+const MOST_DOCUMENTS: usize = 256;
 /// A longer one is read each time. Parsed, a document takes some thirty times its text, so all of them take 32 MB at the
 /// most.
 const LONGEST: usize = 4 * 1024;
@@ -63,29 +59,25 @@ impl Document {
 }
 
 /// The documents by their text.
-pub(super) struct Documents(Mutex<LruCache<Box<str>, Arc<Document>>>);
+pub(super) struct Documents(Cache<Box<str>, Arc<Document>>);
 
 impl Documents {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(LruCache::new(MOST_DOCUMENTS)))
+        Self(Cache::new(MOST_DOCUMENTS))
     }
 
     pub(super) fn find(&self, text: &str) -> Option<Arc<Document>> {
-        self.lock().get(text).cloned()
+        self.0.get(text)
     }
 
     pub(super) fn has(&self, text: &str) -> bool {
-        self.lock().contains(text)
+        self.0.contains(text)
     }
 
     /// Keeps a document whose text and selections were measured.
     pub(super) fn keep(&self, text: &str, document: &Arc<Document>) {
         if text.len() <= LONGEST {
-            self.lock().put(text.into(), document.clone());
+            self.0.put(text.into(), document.clone());
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LruCache<Box<str>, Arc<Document>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
