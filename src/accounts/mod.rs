@@ -6,7 +6,7 @@
 
 mod attempts;
 mod error;
-mod names;
+mod name_cache;
 mod passwords;
 mod queries;
 mod rules;
@@ -108,7 +108,7 @@ pub struct Accounts {
     passwords: passwords::Passwords,
     tokens: Arc<tokens::Tokens>,
     ended: Arc<sessions::EndedSessions>,
-    names: Arc<names::Names>,
+    names: Arc<name_cache::NameCache>,
     /// Who bears the access tokens that were sent lately: who buys sends one token with each request. Only those whose signature
     /// and claims are right, which they stay for as long as this program runs with its keys; whether the time has run out or
     /// the session has ended is asked anew each time.
@@ -135,7 +135,7 @@ impl Accounts {
             passwords: passwords::Passwords::new(limits, metrics),
             tokens: Arc::new(tokens::Tokens::new(secrets)),
             ended: Arc::default(),
-            names: Arc::new(names::Names::new()),
+            names: Arc::new(name_cache::NameCache::new()),
             callers: Arc::new(Cache::new(MOST_CALLERS)),
             lifetimes,
             attempts: Arc::new(attempts::Attempts::new(limits)),

@@ -7,7 +7,7 @@ use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use async_graphql::dataloader::{DataLoader, Loader};
 
-use super::{drop::SneakerDrop, error::ApiError, request::Goodness, rounds::Queue};
+use super::{drop::SneakerDrop, error::ApiError, request::Freshness, rounds::Queue};
 use crate::{
     accounts::PublicPerson,
     app::App,
@@ -23,7 +23,7 @@ type Loaded<K, V> = Result<HashMap<K, V>, ApiError>;
 pub(super) struct Loaders {
     app: App,
     source: DataLoader<Source>,
-    goodness: Goodness,
+    freshness: Freshness,
 }
 
 struct Source(App);
@@ -38,17 +38,17 @@ struct PurchaseOf(ReservationId);
 
 impl Loaders {
     /// Loads are put into `loads`, whose rounds decide when they run.
-    pub(super) fn new(app: &App, loads: &Queue, goodness: &Goodness) -> Self {
+    pub(super) fn new(app: &App, loads: &Queue, freshness: &Freshness) -> Self {
         let loads = loads.clone();
         let source = DataLoader::new(Source(app.clone()), move |load| loads.push(load)).delay(Duration::ZERO);
-        Self { app: app.clone(), source, goodness: goodness.clone() }
+        Self { app: app.clone(), source, freshness: freshness.clone() }
     }
 
     pub(super) async fn drops(&self, list: &ListDrops) -> Result<Page<Arc<DropState>>, ApiError> {
         if let Some(page) = self.app.feed.list(list) {
             return Ok(page);
         }
-        self.goodness.only_now();
+        self.freshness.only_now();
         let Page { items, has_next } = self.app.drops.list(list).await?;
         Ok(Page { items: items.into_iter().map(Arc::new).collect(), has_next })
     }
@@ -57,30 +57,30 @@ impl Loaders {
         if let Some(state) = self.app.feed.find(id) {
             return Ok(Some(SneakerDrop::now(state)));
         }
-        self.goodness.only_now();
+        self.freshness.only_now();
         Ok(self.source.load_one(id).await?.map(SneakerDrop::new))
     }
 
     pub(super) async fn user(&self, id: UserId) -> Result<Option<PublicPerson>, ApiError> {
         if let Some((person, until)) = self.app.accounts.kept_public(id) {
-            self.goodness.until(until);
+            self.freshness.until(until);
             return Ok(Some(person));
         }
         let person = self.source.load_one(id).await?;
         match self.app.accounts.kept_public(id) {
-            Some((_, until)) => self.goodness.until(until),
-            None => self.goodness.only_now(),
+            Some((_, until)) => self.freshness.until(until),
+            None => self.freshness.only_now(),
         }
         Ok(person)
     }
 
     pub(super) async fn reservation(&self, id: ReservationId) -> Result<Option<Reservation>, ApiError> {
-        self.goodness.only_now();
+        self.freshness.only_now();
         self.source.load_one(id).await
     }
 
     pub(super) async fn purchase(&self, id: ReservationId) -> Result<Option<Purchase>, ApiError> {
-        self.goodness.only_now();
+        self.freshness.only_now();
         self.source.load_one(PurchaseOf(id)).await
     }
 
@@ -97,7 +97,7 @@ impl Loaders {
                 .await?
                 .map_or_else(|| nothing(first), |pages| pages.active(first)));
         }
-        self.goodness.only_now();
+        self.freshness.only_now();
         let key = PageKey { drop_id: state.id, first, after };
         Ok(self.source.load_one(ActivePage(key)).await?.unwrap_or_else(|| nothing(first)))
     }
@@ -119,9 +119,9 @@ impl Loaders {
         };
         match &pages {
             Some(pages) if pages.are_of(state) => {
-                pages.lapse().into_iter().for_each(|lapse| self.goodness.until(state.read.moment_of(lapse)));
+                pages.lapse().into_iter().for_each(|lapse| self.freshness.until(state.read.moment_of(lapse)));
             }
-            _ => self.goodness.only_now(),
+            _ => self.freshness.only_now(),
         }
         Ok(pages)
     }

@@ -48,7 +48,7 @@ use crate::{
     config::Limits,
     feed::{Feed, Generation},
 };
-use request::{Good, Goodness};
+use request::{FreshFor, Freshness};
 
 type Executable = async_graphql::Schema<query::Query, mutation::Mutation, subscription::Subscription>;
 
@@ -92,17 +92,17 @@ pub struct Answer {
     /// For who asked.
     pub response: Response,
     /// How long it is right for whoever asks the same. `None`: only now, or only for who asked.
-    pub good: Option<Shelf>,
+    pub good: Option<Validity>,
 }
 
 /// How long an answer is right: while the open drops stand where they stood, and until the clock changes what it shows.
 #[derive(Clone, Copy, Debug)]
-pub struct Shelf {
+pub struct Validity {
     generation: Generation,
     until: Option<Instant>,
 }
 
-impl Shelf {
+impl Validity {
     /// Whether it is over.
     pub fn is_over(&self, feed: &Feed) -> bool {
         feed.generation() != Some(self.generation) || self.until.is_some_and(|until| until <= Instant::now())
@@ -119,10 +119,10 @@ pub async fn execute(
 ) -> Answer {
     // Before anything is read: what changes from here on makes the answer old.
     let generation = app.feed.generation();
-    let (loads, goodness) = (rounds::Queue::default(), Goodness::default());
+    let (loads, freshness) = (rounds::Queue::default(), Freshness::default());
     let Admitted { request, kind, document, is_surely_valid } = admitted;
     let executable = if is_surely_valid { &schema.known } else { &schema.whole };
-    let context = request::RequestContext::new(app, credentials, &loads, &goodness).sent_by(client);
+    let context = request::RequestContext::new(app, credentials, &loads, &freshness).sent_by(client);
     let operation_name = request.operation_name.clone();
     let execution = rounds::finish(loads, executable.execute(request.data(context)).boxed());
     let patience = if kind == OperationType::Query { READ_WITHIN } else { WRITE_WITHIN };
@@ -138,13 +138,13 @@ pub async fn execute(
     if !is_surely_valid && response.is_ok() {
         document.note_valid();
     }
-    let until = match goodness.told() {
+    let until = match freshness.told() {
         _ if kind != OperationType::Query || response.is_err() => return Answer { response, good: None },
-        Good::OnlyNow => return Answer { response, good: None },
-        Good::Until(moment) => Some(moment),
-        Good::ForEver => None,
+        FreshFor::OnlyNow => return Answer { response, good: None },
+        FreshFor::Until(moment) => Some(moment),
+        FreshFor::ForEver => None,
     };
-    let good = generation.map(|generation| Shelf {
+    let good = generation.map(|generation| Validity {
         until: until.into_iter().chain(generation.good_until()).min(),
         generation,
     });

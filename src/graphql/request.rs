@@ -6,7 +6,9 @@ use async_graphql::Context;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::{error::ApiError, fan_out::Feeding, loaders::Loaders, rounds::Queue, stock_update::StockUpdate};
+use super::{
+    error::ApiError, fan_out::SubscriptionMode, loaders::Loaders, rounds::Queue, stock_update::StockUpdate,
+};
 use crate::{
     accounts::{Caller, Person, Role},
     app::App,
@@ -29,10 +31,10 @@ pub enum Credentials {
 /// For how long an answer is good for whoever asks the same, while the board has the same content. It starts out as for
 /// ever, and whatever goes into the answer takes from it.
 #[derive(Clone, Default)]
-pub(super) struct Goodness(Arc<Mutex<Good>>);
+pub(super) struct Freshness(Arc<Mutex<FreshFor>>);
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Good {
+pub(super) enum FreshFor {
     #[default]
     ForEver,
     Until(Instant),
@@ -40,27 +42,27 @@ pub(super) enum Good {
     OnlyNow,
 }
 
-impl Goodness {
+impl Freshness {
     /// Something went in that the board knows nothing of: who calls, a clock, what only the database knows.
     pub(super) fn only_now(&self) {
-        *self.lock() = Good::OnlyNow;
+        *self.lock() = FreshFor::OnlyNow;
     }
 
     /// Something went in that the clock changes then.
     pub(super) fn until(&self, moment: Instant) {
         let mut good = self.lock();
         *good = match *good {
-            Good::ForEver => Good::Until(moment),
-            Good::Until(earlier) => Good::Until(earlier.min(moment)),
-            Good::OnlyNow => Good::OnlyNow,
+            FreshFor::ForEver => FreshFor::Until(moment),
+            FreshFor::Until(earlier) => FreshFor::Until(earlier.min(moment)),
+            FreshFor::OnlyNow => FreshFor::OnlyNow,
         };
     }
 
-    pub(super) fn told(&self) -> Good {
+    pub(super) fn told(&self) -> FreshFor {
         *self.lock()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Good> {
+    fn lock(&self) -> MutexGuard<'_, FreshFor> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -72,19 +74,19 @@ pub(super) struct RequestContext {
     credentials: Credentials,
     /// `None` for an update of a subscription, which is executed for all who watch.
     client: Option<Client>,
-    goodness: Goodness,
+    freshness: Freshness,
     /// For a subscription.
-    feeding: Option<Feeding>,
+    feeding: Option<SubscriptionMode>,
 }
 
 impl RequestContext {
-    pub(super) fn new(app: &App, credentials: Credentials, loads: &Queue, goodness: &Goodness) -> Self {
-        let loaders = Loaders::new(app, loads, goodness);
+    pub(super) fn new(app: &App, credentials: Credentials, loads: &Queue, freshness: &Freshness) -> Self {
+        let loaders = Loaders::new(app, loads, freshness);
         Self {
             app: app.clone(),
             loaders,
             credentials,
-            goodness: goodness.clone(),
+            freshness: freshness.clone(),
             client: None,
             feeding: None,
         }
@@ -102,7 +104,7 @@ impl RequestContext {
         }
     }
 
-    pub(super) fn fed_by(self, feeding: Feeding) -> Self {
+    pub(super) fn fed_by(self, feeding: SubscriptionMode) -> Self {
         Self { feeding: Some(feeding), ..self }
     }
 
@@ -112,8 +114,8 @@ impl RequestContext {
         watch: impl AsyncFnOnce(&Feed) -> Result<S, ApiError>,
     ) -> Result<Updates, ApiError> {
         let shown = match &self.feeding {
-            Some(Feeding::Show(shown)) => Some(StockUpdate(shown.clone())),
-            Some(Feeding::Watch(left)) => {
+            Some(SubscriptionMode::Show(shown)) => Some(StockUpdate(shown.clone())),
+            Some(SubscriptionMode::Watch(left)) => {
                 let updates = watch(&self.app.feed).await?.boxed();
                 *left.lock().unwrap_or_else(PoisonError::into_inner) = Some(updates);
                 None
@@ -125,13 +127,13 @@ impl RequestContext {
 
     /// The services. What they say is good only now; what is good for longer comes from the loaders.
     pub(super) fn app(&self) -> &App {
-        self.goodness.only_now();
+        self.freshness.only_now();
         &self.app
     }
 
     /// The caller's access token's bearer, if there is one.
     pub(super) fn caller(&self) -> Option<Caller> {
-        self.goodness.only_now();
+        self.freshness.only_now();
         match self.credentials {
             // A token may run out, or its session end, while an operation goes on.
             Credentials::SignedIn(caller) => self.app.accounts.session_lives(&caller).then_some(caller),

@@ -1,10 +1,6 @@
-//! Where a client is, and how many connections it may hold.
+//! Where a client is.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
@@ -52,51 +48,6 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
 fn node(text: &str) -> Option<IpAddr> {
     let with_port = text.parse().map(|with_port: SocketAddr| with_port.ip());
     with_port.or_else(|_| text.trim_matches(['[', ']']).parse()).ok()
-}
-
-/// Counts what each client holds open.
-#[derive(Clone)]
-pub(super) struct Places {
-    most: usize,
-    taken: Arc<Mutex<HashMap<Client, usize>>>,
-}
-
-/// One connection; given back when dropped.
-pub(super) struct Place {
-    client: Client,
-    taken: Arc<Mutex<HashMap<Client, usize>>>,
-}
-
-impl Places {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, taken: Arc::default() }
-    }
-
-    /// A place for one more connection of this client's; `None`: it has all that it may have.
-    pub(super) fn take(&self, client: Client) -> Option<Place> {
-        let mut taken = lock(&self.taken);
-        if taken.get(&client).is_some_and(|count| *count >= self.most) {
-            return None;
-        }
-        *taken.entry(client).or_default() += 1;
-        Some(Place { client, taken: self.taken.clone() })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = lock(&self.taken);
-        if let Some(count) = taken.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.client);
-            }
-        }
-    }
-}
-
-fn lock(taken: &Mutex<HashMap<Client, usize>>) -> MutexGuard<'_, HashMap<Client, usize>> {
-    taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -158,18 +109,5 @@ mod tests {
             let expected: IpAddr = expected.parse().unwrap();
             assert_eq!(client(peer, forwarded, trusted), expected, "{peer} {forwarded:?}");
         }
-    }
-
-    #[test]
-    fn places_are_counted_for_each_client_and_given_back() {
-        let places = Places::new(2);
-        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|address| Client::at(address.parse().unwrap()));
-        let held = [places.take(one), places.take(one)];
-        assert!(held.iter().all(Option::is_some));
-        assert!(places.take(one).is_none());
-        assert!(places.take(other).is_some());
-        drop(held);
-        assert!(places.take(one).is_some());
-        assert!(lock(&places.taken).is_empty(), "whoever holds nothing takes no memory");
     }
 }

@@ -22,10 +22,10 @@ use super::{
     accept::Accepted,
     answer::{self, MediaType, NotExecuted},
     compress::{self, Codings},
-    kept::Asked,
     operation::{self, Started},
     origin,
     requester::{Ready, Requester},
+    response_cache::CacheKey,
     socket, stream,
 };
 use crate::{
@@ -102,16 +102,16 @@ async fn respond(site: &Site, parts: &Parts, accepted: Accepted, text: Bytes) ->
     let requester = Requester::of(site, parts);
     // Who shows a token that is not good has to learn that, whatever is asked.
     let media_type = accepted.whole.filter(|_| !matches!(requester.credentials, Credentials::Rejected));
-    let asked = media_type.and_then(|media_type| {
-        Asked::new(text.clone(), by_get, media_type, Codings::from_headers(&parts.headers))
+    let key = media_type.and_then(|media_type| {
+        CacheKey::new(text.clone(), by_get, media_type, Codings::from_headers(&parts.headers))
     });
-    if let Some(asked) = &asked
-        && let Some(answer) = site.kept.find(asked, &site.app.feed)
+    if let Some(key) = &key
+        && let Some(answer) = site.responses.find(key, &site.app.feed)
     {
         return answer.map(Body::from);
     }
     match if by_get { read_query(&text) } else { read_json(&text) } {
-        Ok(parameters) => execute(requester, parts, accepted, parameters, asked).await,
+        Ok(parameters) => execute(requester, parts, accepted, parameters, key).await,
         Err(Malformed(status, why)) => {
             answer::malformed(status, accepted.whole.unwrap_or(MediaType::Json), why)
         }
@@ -123,7 +123,7 @@ async fn execute(
     parts: &Parts,
     accepted: Accepted,
     mut parameters: Parameters,
-    asked: Option<Asked>,
+    key: Option<CacheKey>,
 ) -> Response {
     let media_type = accepted.whole.unwrap_or(MediaType::Json);
     let persisted = &requester.site.persisted;
@@ -144,11 +144,11 @@ async fn execute(
     // A client that takes both gets a stream for a subscription only.
     let wants_stream = accepted.whole.is_none() || matches!(ready, Ok(Ready::Subscription(_)));
     if let Some(framing) = accepted.stream.filter(|_| wants_stream) {
-        return match requester.site.take_place(parts) {
-            Ok(place) => {
+        return match requester.site.take_permit(parts) {
+            Ok(permit) => {
                 let alone = Arc::new(Semaphore::new(1));
                 let started = ready.map_or_else(Started::refused, |ready| requester.start(ready, &alone));
-                stream::respond(framing, requester, started, place)
+                stream::respond(framing, requester, started, permit)
             }
             Err(error) => answer::turned_away(media_type, &error.into_response()),
         };
@@ -167,7 +167,7 @@ async fn execute(
         Ok(Ready::Query(admitted, payment)) => {
             let readers = requester.site.readers.clone();
             let codings = Codings::from_headers(&parts.headers);
-            let answered = answer_query(requester, admitted, media_type, codings, asked);
+            let answered = answer_query(requester, admitted, media_type, codings, key);
             match operation::by_itself(&readers, payment.pay_for(answered)).await {
                 Some(answer) => answer.map(Body::from),
                 None => {
@@ -184,12 +184,12 @@ async fn answer_query(
     admitted: Admitted,
     media_type: MediaType,
     codings: Codings,
-    asked: Option<Asked>,
+    key: Option<CacheKey>,
 ) -> Response<Bytes> {
     let Answer { response, good } = requester.execute(admitted).await;
     let answer = compress::whole(answer::executed(media_type, &response), codings).await;
-    if let Some((asked, shelf)) = asked.zip(good) {
-        requester.site.kept.keep(asked, shelf, answer.clone());
+    if let Some((key, validity)) = key.zip(good) {
+        requester.site.responses.keep(key, validity, answer.clone());
     }
     answer
 }

@@ -30,8 +30,9 @@ use tokio_io_timeout::TimeoutWriter;
 use tower::ServiceExt as _;
 
 use super::{
-    address::{Peer, Places, is_trusted},
+    address::{Peer, is_trusted},
     begun,
+    connection_limit::ConnectionLimit,
 };
 use crate::{client::Client, telemetry::Metrics};
 
@@ -68,9 +69,9 @@ pub fn raise_open_file_limit() -> Option<u64> {
 }
 
 /// The connections that are open.
-pub(super) struct Open(watch::Sender<bool>);
+pub(super) struct Connections(watch::Sender<bool>);
 
-impl Open {
+impl Connections {
     pub(super) fn new() -> Self {
         Self(watch::Sender::new(false))
     }
@@ -83,20 +84,20 @@ impl Open {
 }
 
 /// What a connection comes to.
-pub(super) struct Door {
+pub(super) struct Acceptor {
     pub(super) router: Router,
     /// Connections of one address.
-    pub(super) places: Places,
+    pub(super) connections: ConnectionLimit,
     /// They bring the connections of many.
     pub(super) trusted_proxies: Box<[IpNet]>,
     pub(super) metrics: Metrics,
-    pub(super) open: Open,
+    pub(super) open: Connections,
     /// When the last warning of one that was turned away was written.
     pub(super) warned: Mutex<Option<Instant>>,
 }
 
-impl Door {
-    /// A word to who is turned away would be work that they choose to make.
+impl Acceptor {
+    /// Without a response: that would let whoever floods the server choose how much it works.
     fn turn_away(&self, peer: Peer) {
         self.metrics.connections_refused.inc();
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,7 +114,11 @@ impl Door {
 
 /// Takes connections until `shutdown` comes, those too that wait then: they are connected, as far as they know.
 /// `axum::serve` would do, had it a limit on how long a client may take to say what it wants.
-pub(super) async fn accept_until(listener: TcpListener, door: &Door, shutdown: impl Future<Output = ()>) {
+pub(super) async fn accept_until(
+    listener: TcpListener,
+    acceptor: &Acceptor,
+    shutdown: impl Future<Output = ()>,
+) {
     // Its limit also counts for a client that says nothing, which one that finds out the version first does not keep.
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
@@ -124,7 +129,7 @@ pub(super) async fn accept_until(listener: TcpListener, door: &Door, shutdown: i
             () = &mut shutdown => break,
         };
         match accepted {
-            Ok((stream, address)) => serve(stream, Peer(address.ip()), &http, door),
+            Ok((stream, address)) => serve(stream, Peer(address.ip()), &http, acceptor),
             Err(error) => {
                 // Out of files, most likely: some close in a moment.
                 tracing::warn!(%error, "cannot take a connection");
@@ -138,19 +143,19 @@ pub(super) async fn accept_until(listener: TcpListener, door: &Door, shutdown: i
     for _ in 0..WAITING_CONNECTIONS {
         let Ok((stream, address)) = listener.accept() else { return };
         if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            serve(stream, Peer(address.ip()), &http, door);
+            serve(stream, Peer(address.ip()), &http, acceptor);
         }
     }
 }
 
-fn serve(stream: TcpStream, peer: Peer, http: &http1::Builder, door: &Door) {
-    let place = match door.places.take(Client::at(peer.0)) {
-        None if !is_trusted(peer.0, &door.trusted_proxies) => return door.turn_away(peer),
-        place => place,
+fn serve(stream: TcpStream, peer: Peer, http: &http1::Builder, acceptor: &Acceptor) {
+    let permit = match acceptor.connections.take(Client::at(peer.0)) {
+        None if !is_trusted(peer.0, &acceptor.trusted_proxies) => return acceptor.turn_away(peer),
+        permit => permit,
     };
     // An error means that the connection is gone already.
     drop(stream.set_nodelay(true));
-    let service = door
+    let service = acceptor
         .router
         .clone()
         .map_request(move |mut request: Request<_>| {
@@ -166,9 +171,9 @@ fn serve(stream: TcpStream, peer: Peer, http: &http1::Builder, door: &Door) {
     stream.set_timeout(Some(TAKEN_WITHIN));
     let stream = TokioIo::new(Box::pin(stream));
     let connection = http.serve_connection(stream, TowerToHyperService::new(service)).with_upgrades();
-    let mut closing = door.open.0.subscribe();
+    let mut closing = acceptor.open.0.subscribe();
     tokio::spawn(async move {
-        let _held = place;
+        let _held = permit;
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

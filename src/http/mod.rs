@@ -4,16 +4,17 @@ mod accept;
 mod address;
 mod answer;
 mod compress;
+mod connection_limit;
 mod credentials;
 mod graphql;
 mod health;
-mod kept;
 mod listener;
 mod operation;
 mod origin;
 mod pages;
 mod persisted;
 mod requester;
+mod response_cache;
 mod socket;
 mod stream;
 
@@ -51,11 +52,12 @@ use crate::{
 };
 pub use listener::{listen, raise_open_file_limit};
 
-use address::{Peer, Place, Places, client_of};
-use kept::Kept;
-use listener::{Door, Open, accept_until};
+use address::{Peer, client_of};
+use connection_limit::{ConnectionLimit, ConnectionPermit};
+use listener::{Acceptor, Connections, accept_until};
 use origin::Origins;
 use persisted::Persisted;
+use response_cache::ResponseCache;
 
 /// For this long after readiness began to fail new requests are still taken.
 const NOTICE: Duration = Duration::from_millis(200);
@@ -99,10 +101,10 @@ struct Inner {
     fan_out: FanOut,
     origins: Origins,
     persisted: Persisted,
-    kept: Kept,
+    responses: ResponseCache,
     limits: Limits,
     readers: Handle,
-    places: Places,
+    streams: ConnectionLimit,
     read_times: ReadTimes,
     trusted_proxies: Box<[IpNet]>,
     proxy_header: ProxyHeader,
@@ -140,22 +142,22 @@ pub async fn serve(
         schema,
         limits: settings.limits,
         readers: settings.readers.clone(),
-        places: Places::new(settings.limits.streams_per_address),
+        streams: ConnectionLimit::new(settings.limits.streams_per_address),
         read_times: ReadTimes::new(settings.limits.read_time_per_address),
         trusted_proxies: settings.trusted_proxies.clone().into(),
         proxy_header: settings.proxy_header,
         origins: Origins::new(&settings.cors_origins),
         persisted: Persisted::new(),
-        kept: Kept::new(),
+        responses: ResponseCache::new(),
         stopping: stopping.clone(),
         closing,
         app,
     }));
-    let door = Door {
-        places: Places::new(settings.limits.connections_per_address),
+    let acceptor = Acceptor {
+        connections: ConnectionLimit::new(settings.limits.connections_per_address),
         trusted_proxies: settings.trusted_proxies.clone().into(),
         metrics: site.app.metrics.clone(),
-        open: Open::new(),
+        open: Connections::new(),
         warned: Mutex::default(),
         router: router(site, &settings),
     };
@@ -164,9 +166,9 @@ pub async fn serve(
         stopping.store(true, Ordering::Relaxed);
         tokio::time::sleep(NOTICE).await;
     };
-    accept_until(listener, &door, notice).await;
+    accept_until(listener, &acceptor, notice).await;
     close.send_replace(true);
-    let Door { router, open, .. } = door;
+    let Acceptor { router, open, .. } = acceptor;
     drop(router);
     // Whoever has connected and not spoken yet would be sent away.
     tokio::time::sleep(FIRST_WORD_WITHIN).await;
@@ -216,9 +218,9 @@ impl Site {
     }
 
     /// A place for a connection that stays open, of the client that sent this.
-    fn take_place(&self, parts: &Parts) -> Result<Place, ApiError> {
+    fn take_permit(&self, parts: &Parts) -> Result<ConnectionPermit, ApiError> {
         let error = ApiError::TooManyOpen { limit: "STREAMS_PER_ADDRESS", retry_after: ROOM_AFTER };
-        self.places.take(self.client(parts)).ok_or(error)
+        self.streams.take(self.client(parts)).ok_or(error)
     }
 }
 

@@ -56,10 +56,10 @@ impl Started {
     ) -> Self {
         let answers = answers.clone();
         let events = async move {
-            let place = answers.acquire_owned().await;
-            let Ok(place) = place else { unreachable!("nobody closes it") };
+            let permit = answers.acquire_owned().await;
+            let Ok(permit) = permit else { unreachable!("nobody closes it") };
             let event = event.await.unwrap_or_else(Event::broken);
-            holding(place, stream::iter([event, Event::Complete]))
+            holding(permit, stream::iter([event, Event::Complete]))
         };
         Self { events: events.flatten_stream().boxed(), ends: true }
     }
@@ -78,10 +78,10 @@ impl Stream for Started {
     }
 }
 
-/// The same stream, which keeps `place` until it is dropped.
-fn holding<S: Stream>(place: OwnedSemaphorePermit, stream: S) -> impl Stream<Item = S::Item> {
+/// The same stream, which keeps `permit` until it is dropped.
+fn holding<S: Stream>(permit: OwnedSemaphorePermit, stream: S) -> impl Stream<Item = S::Item> {
     stream.inspect(move |_| {
-        let _ = &place;
+        let _ = &permit;
     })
 }
 

@@ -17,8 +17,8 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, Interval, interval_at};
 
 use super::{
-    address::Place,
     answer::Refusal,
+    connection_limit::ConnectionPermit,
     credentials::CHECK_TOKEN_EVERY,
     operation::{Event, Started},
     requester::Requester,
@@ -109,11 +109,16 @@ struct Writer {
     check_token: Interval,
     requester: Requester,
     done: bool,
-    _place: Place,
+    _permit: ConnectionPermit,
 }
 
 /// Writes an operation's events until it is done.
-pub(super) fn respond(framing: Framing, requester: Requester, started: Started, place: Place) -> Response {
+pub(super) fn respond(
+    framing: Framing,
+    requester: Requester,
+    started: Started,
+    permit: ConnectionPermit,
+) -> Response {
     let every = |period| interval_at(Instant::now() + period, period);
     let writer = Writer {
         framing,
@@ -122,7 +127,7 @@ pub(super) fn respond(framing: Framing, requester: Requester, started: Started, 
         check_token: every(CHECK_TOKEN_EVERY),
         requester,
         done: false,
-        _place: place,
+        _permit: permit,
     };
     let frames = stream::unfold(writer, |mut writer| async move {
         let frame = writer.next().await?;

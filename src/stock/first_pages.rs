@@ -47,13 +47,13 @@ statement!(
 );
 
 /// The pages of many drops.
-pub(super) struct Kept {
+pub(super) struct PageCache {
     pages: Cache<DropId, Arc<FirstPages>>,
-    turns: Mutex<HashMap<DropId, Weak<Turn>>>,
+    turns: Mutex<HashMap<DropId, Weak<SingleFlight>>>,
 }
 
-/// Had by the one who reads the pages of a drop; and what was read last, for those who wait for it.
-type Turn = AsyncMutex<Option<Read>>;
+/// Held by the one who reads the pages of a drop; has what was read last, for those who waited for that.
+type SingleFlight = AsyncMutex<Option<Read>>;
 
 struct Read {
     began: Instant,
@@ -88,12 +88,12 @@ impl FirstPages {
     }
 }
 
-impl Kept {
+impl PageCache {
     pub(super) fn new() -> Self {
         Self { pages: Cache::new(MOST_DROPS), turns: Mutex::default() }
     }
 
-    fn turn(&self, drop_id: DropId) -> Arc<Turn> {
+    fn turn(&self, drop_id: DropId) -> Arc<SingleFlight> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(turn) = turns.get(&drop_id).and_then(Weak::upgrade) {
             return turn;
@@ -101,7 +101,7 @@ impl Kept {
         if turns.len() >= MOST_DROPS {
             turns.retain(|_, turn| turn.strong_count() > 0);
         }
-        let turn = Arc::new(Turn::default());
+        let turn = Arc::new(SingleFlight::default());
         turns.insert(drop_id, Arc::downgrade(&turn));
         turn
     }

@@ -11,11 +11,11 @@ mod first_pages;
 mod freed;
 mod lists;
 mod memory;
-mod moves;
 mod operation;
 mod queries;
 mod queue;
 mod reservation;
+mod size_delta;
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,7 +65,7 @@ pub struct Stock {
     /// How often a buyer may ask. A purchase is never refused: it is what everybody is here for.
     reserves: Arc<Rates<UserId>>,
     cancels: Arc<Rates<UserId>>,
-    first_pages: Arc<first_pages::Kept>,
+    first_pages: Arc<first_pages::PageCache>,
     metrics: Metrics,
 }
 
@@ -80,7 +80,7 @@ impl Stock {
             queues,
             reserves: Arc::new(Rates::new(limits.reserves_per_buyer, MINUTE)),
             cancels: Arc::new(Rates::new(limits.cancels_per_buyer, MINUTE)),
-            first_pages: Arc::new(first_pages::Kept::new()),
+            first_pages: Arc::new(first_pages::PageCache::new()),
             metrics: metrics.clone(),
         }
     }

@@ -28,7 +28,7 @@ use super::{
     Admitted, ApiError, Credentials, READ_WITHIN, Schema, error,
     gate::Document,
     json,
-    request::{Goodness, RequestContext},
+    request::{Freshness, RequestContext},
     rounds,
 };
 use crate::{app::App, drops::DropStatus, feed::Shown, ids::DropId, read_time::ReadTime};
@@ -127,7 +127,7 @@ impl Rendered {
 
 /// How the resolver of a subscription is asked.
 #[derive(Clone)]
-pub(super) enum Feeding {
+pub(super) enum SubscriptionMode {
     /// For what it watches, which it leaves here.
     Watch(Arc<Mutex<Option<BoxStream<'static, Shown>>>>),
     /// To show this.
@@ -152,7 +152,7 @@ impl FanOut {
     ) -> Result<impl Stream<Item = Payload> + use<>, Vec<ServerError>> {
         let subscription = self.subscription(admitted);
         let left = Arc::default();
-        let refused = subscription.execute(credentials, Feeding::Watch(Arc::clone(&left))).await;
+        let refused = subscription.execute(credentials, SubscriptionMode::Watch(Arc::clone(&left))).await;
         let updates = left.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (updates, refused) {
             (None, Some(response)) => Err(response.errors),
@@ -247,7 +247,7 @@ impl SharedSubscription {
         self.fan_out.0.app.metrics.updates_executed.inc();
         let began = Instant::now();
         let (id, version, status) = (shown.state.id, shown.state.version, shown.status);
-        let executed = self.execute(Credentials::Anonymous, Feeding::Show(shown));
+        let executed = self.execute(Credentials::Anonymous, SubscriptionMode::Show(shown));
         let response = timeout(READ_WITHIN, executed)
             .await
             .unwrap_or_else(|_| Some(ApiError::Unavailable.into_response()))?;
@@ -267,10 +267,10 @@ impl SharedSubscription {
         Some(told)
     }
 
-    async fn execute(&self, credentials: Credentials, feeding: Feeding) -> Option<Response> {
+    async fn execute(&self, credentials: Credentials, feeding: SubscriptionMode) -> Option<Response> {
         let Inner { schema, app, .. } = &*self.fan_out.0;
-        let (loads, goodness) = (rounds::Queue::default(), Goodness::default());
-        let context = RequestContext::new(app, credentials, &loads, &goodness).fed_by(feeding);
+        let (loads, freshness) = (rounds::Queue::default(), Freshness::default());
+        let context = RequestContext::new(app, credentials, &loads, &freshness).fed_by(feeding);
         let mut request = Request::new(&*self.key.document).variables(self.variables.clone()).data(context);
         request.operation_name.clone_from(&self.key.operation_name);
         request.set_parsed_query(self.document.parsed.clone());

@@ -59,8 +59,8 @@ pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Resp
     if upgrade.selected_protocol().is_none() {
         return (StatusCode::BAD_REQUEST, "This socket speaks graphql-transport-ws.\n").into_response();
     }
-    let place = match site.take_place(parts) {
-        Ok(place) => place,
+    let permit = match site.take_permit(parts) {
+        Ok(permit) => permit,
         Err(error) => return answer::turned_away(MediaType::Json, &error.into_response()),
     };
     upgrade
@@ -71,7 +71,7 @@ pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Resp
         .on_upgrade(async move |socket| {
             let readers = site.readers.clone();
             readers.spawn(async move {
-                let _held = (place, site.socket_alive.clone(), Counted::new(site.app.metrics.clone()));
+                let _held = (permit, site.socket_alive.clone(), Counted::new(site.app.metrics.clone()));
                 let (operations, answers) = (StreamMap::new(), Arc::new(Semaphore::new(ANSWERS)));
                 Session { requester, socket, ready: false, operations, answers }.run().await;
             });

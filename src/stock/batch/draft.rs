@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::{
     Done,
-    numbers::{Given, Numbers},
+    pair_allocation::{Given, PairAllocation},
 };
 use crate::{
     clock::{ClockReading, Timestamp},
@@ -18,9 +18,9 @@ use crate::{
         decide::{Grant, Known, Look, Plan, Verdict},
         expected::{Basis, Expected, Left},
         freed::Freed,
-        moves::Move,
         operation::{Answer, Refusal},
         queries::{Planned, Settled, Version},
+        size_delta::SizeDelta,
     },
 };
 
@@ -33,7 +33,7 @@ pub(super) struct Draft {
     holds: HashMap<HoldId, Known>,
     /// The pair of each grant, once they are given; and those that the closings give back and nobody gets, by size.
     given: Given,
-    moves: Vec<Move>,
+    deltas: Vec<SizeDelta>,
 }
 
 /// A batch that was done.
@@ -49,41 +49,41 @@ impl Draft {
         let plan = decide(&basis.look);
         let known = std::mem::take(&mut basis.look.known);
         let holds = known.into_iter().map(|known| (known.reservation.id.hold_id, known)).collect();
-        Self { drop_id, basis, plan, holds, given: Given::default(), moves: Vec::new() }
+        Self { drop_id, basis, plan, holds, given: Given::default(), deltas: Vec::new() }
     }
 
     /// The pairs for its grants, as far as they are known.
-    pub(super) fn numbers(&self, freed: &Freed) -> Numbers {
-        Numbers::at_hand(&self.basis.look, &self.plan, &self.basis.next_pairs, &self.holds, freed)
+    pub(super) fn numbers(&self, freed: &Freed) -> PairAllocation {
+        PairAllocation::at_hand(&self.basis.look, &self.plan, &self.basis.next_pairs, &self.holds, freed)
     }
 
     /// Gives each grant its pair.
-    pub(super) fn give(&mut self, numbers: Numbers) -> Result<(), DbError> {
+    pub(super) fn give(&mut self, numbers: PairAllocation) -> Result<(), DbError> {
         self.given = numbers.give_to(&self.plan.grants)?;
-        self.moves = self.moves();
+        self.deltas = self.deltas();
         Ok(())
     }
 
     /// What the closings and the grants come to, for each size that they touch.
-    fn moves(&self) -> Vec<Move> {
-        let mut moves: HashMap<&str, Move> = HashMap::new();
+    fn deltas(&self) -> Vec<SizeDelta> {
+        let mut deltas: HashMap<&str, SizeDelta> = HashMap::new();
         for SizeStock { size, count } in &self.basis.look.sizes {
             let next_pair = self.basis.next_pairs.get(size).copied().unwrap_or(count.total + 1);
-            moves.insert(size, Move::none(size, *count, next_pair));
+            deltas.insert(size, SizeDelta::none(size, *count, next_pair));
         }
         for closing in &self.plan.closings {
             let size = self.holds.get(&closing.hold_id).map(|known| known.reservation.size.as_str());
-            if let Some(one) = size.and_then(|size| moves.get_mut(size)) {
+            if let Some(one) = size.and_then(|size| deltas.get_mut(size)) {
                 one.close(closing.to);
             }
         }
         for (grant, pair_number) in self.plan.grants.iter().zip(&self.given.pairs) {
-            if let Some(one) = moves.get_mut(grant.size.as_str()) {
+            if let Some(one) = deltas.get_mut(grant.size.as_str()) {
                 one.reserve(*pair_number);
             }
         }
         let sizes = self.basis.look.sizes.iter();
-        sizes.filter_map(|size| moves.remove(size.size.as_str())).filter(Move::is_any).collect()
+        sizes.filter_map(|size| deltas.remove(size.size.as_str())).filter(SizeDelta::is_any).collect()
     }
 
     /// As it is to be written.
@@ -97,7 +97,7 @@ impl Draft {
             plan: &self.plan,
             closed_sizes: closed.map(|known| known.reservation.size.as_str()).collect(),
             pairs: &self.given.pairs,
-            moves: &self.moves,
+            deltas: &self.deltas,
         }
     }
 
@@ -132,7 +132,7 @@ impl Draft {
         if self.plan.cancels_drop {
             state.catalogue.cancelled_at = Some(look.now);
         }
-        for Move { size, count, next_pair, .. } in self.moves.drain(..) {
+        for SizeDelta { size, count, next_pair, .. } in self.deltas.drain(..) {
             state.sizes.iter_mut().filter(|of| of.size == size).for_each(|of| of.count = count);
             self.basis.next_pairs.insert(size, next_pair);
         }

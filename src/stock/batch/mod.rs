@@ -13,7 +13,7 @@
 //! The counters move by what was decided, and the statement that writes fails where it did anything else.
 
 mod draft;
-mod numbers;
+mod pair_allocation;
 #[cfg(test)]
 mod tests;
 

@@ -4,9 +4,9 @@
 //! drop is withdrawn; pairs are reserved, in order of arrival. So a buyer's own lapsed hold never counts against
 //! the limit, and a pair that comes back in a batch can be had in it.
 
-mod bench;
 #[cfg(test)]
 mod tests;
+mod working_state;
 
 use super::{
     Reservation, ReservationStatus,
@@ -17,7 +17,7 @@ use crate::{
     drops::{Catalogue, SizeStock},
     ids::{HoldId, UserId},
 };
-use bench::Bench;
+use working_state::WorkingState;
 
 /// Holds that one transaction closes, besides those that a batch which closes fewer asks for. A few hundredths of a second's
 /// work: ten thousand would take longer than a statement may.
@@ -87,37 +87,37 @@ impl Plan {
 
 /// What the batch does.
 pub(super) fn decide(look: &Look, operations: &[Operation]) -> Plan {
-    let mut bench = Bench::new(look);
-    bench.expire();
+    let mut state = WorkingState::new(look);
+    state.expire();
     let mut verdicts: Vec<Option<Verdict>> =
-        operations.iter().map(|operation| bench.close(operation)).collect();
+        operations.iter().map(|operation| state.close(operation)).collect();
     for operation in operations {
         if matches!(operation, Operation::CancelDrop) {
-            bench.cancel_drop();
+            state.cancel_drop();
         }
     }
     for (operation, verdict) in operations.iter().zip(&mut verdicts) {
         if let Operation::Reserve { user, hold_id, size, key, admission } = operation {
-            *verdict = Some(bench.reserve(*user, *hold_id, size.as_deref(), key, admission.as_ref()));
+            *verdict = Some(state.reserve(*user, *hold_id, size.as_deref(), key, admission.as_ref()));
         }
     }
     let done = Verdict { refusal: None, hold: None };
-    bench.plan.verdicts = verdicts.into_iter().map(|verdict| verdict.unwrap_or(done)).collect();
-    bench.plan
+    state.plan.verdicts = verdicts.into_iter().map(|verdict| verdict.unwrap_or(done)).collect();
+    state.plan
 }
 
 /// The first part of what the batch closes, where it is too much for one transaction. What is bought comes first: it must
 /// not lapse while it waits. [`decide`] finds the rest to do, and what was done here as done.
 pub(super) fn close_some(look: &Look, operations: &[Operation]) -> Plan {
-    let mut bench = Bench::new(look);
-    bench.expire();
+    let mut state = WorkingState::new(look);
+    state.expire();
     for operation in operations {
-        bench.close(operation);
+        state.close(operation);
     }
     if operations.iter().any(|operation| matches!(operation, Operation::CancelDrop)) {
-        bench.release();
+        state.release();
     }
-    let mut closings = bench.plan.closings;
+    let mut closings = state.plan.closings;
     let is_bought = |closing: &Closing| closing.to == ReservationStatus::Purchased;
     closings.sort_by_key(|closing| !is_bought(closing));
     closings.truncate(MOST_CLOSED.max(closings.iter().filter(|closing| is_bought(closing)).count()));

@@ -11,7 +11,7 @@ use crate::{
     ids::{DropId, UserId},
     stock::{
         decide::{Look, Plan},
-        moves::Move,
+        size_delta::SizeDelta,
     },
 };
 
@@ -29,7 +29,7 @@ pub(in crate::stock) struct Planned<'a> {
     /// The pair of each grant.
     pub(in crate::stock) pairs: &'a [i32],
     /// What that comes to.
-    pub(in crate::stock) moves: &'a [Move],
+    pub(in crate::stock) deltas: &'a [SizeDelta],
 }
 
 /// The drop after the batch.
@@ -204,9 +204,9 @@ pub(in crate::stock) async fn change(
     drop_id: DropId,
     planned: Planned<'_>,
 ) -> Result<Option<Settled>> {
-    let Planned { look, version, newcomers, plan, closed_sizes, pairs, moves } = planned;
+    let Planned { look, version, newcomers, plan, closed_sizes, pairs, deltas } = planned;
     let grants = &plan.grants;
-    let each = |figure: fn(&Move) -> i32| moves.iter().map(figure).collect();
+    let each = |figure: fn(&SizeDelta) -> i32| deltas.iter().map(figure).collect();
     let change = Change {
         now: look.now,
         closings: plan.closings.iter().map(|closing| closing.hold_id.0).collect(),
@@ -227,7 +227,7 @@ pub(in crate::stock) async fn change(
         newcomers: newcomers.unwrap_or_default().iter().map(|user| user.0).collect(),
         is_expected: newcomers.is_some(),
         closed_sizes: closed_sizes.into_iter().map(str::to_owned).collect(),
-        moved_sizes: moves.iter().map(|one| one.size.clone()).collect(),
+        moved_sizes: deltas.iter().map(|one| one.size.clone()).collect(),
         reserved: each(|one| one.reserved),
         purchased: each(|one| one.purchased),
         released: each(|one| one.released),

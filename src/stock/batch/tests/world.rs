@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::super::{
     draft::Draft,
-    numbers::{Found, Missing},
+    pair_allocation::{Found, Missing},
     *,
 };
 use crate::{
@@ -19,8 +19,8 @@ use crate::{
         decide::Known,
         expected::LATENESS,
         freed::Freed,
-        moves::Move,
         queries::{Settled, Version},
+        size_delta::SizeDelta,
     },
 };
 
@@ -174,7 +174,7 @@ impl World {
         }
     }
 
-    /// As the database is asked: see `Numbers::complete`.
+    /// As the database is asked: see `PairAllocation::complete`.
     fn find(&self, Missing { size, count, below }: &Missing, freed: &Freed) -> Found {
         let is_free = |number: &i32| self.is_free(size, *number);
         let used = |number: &i32| number < below;
@@ -265,7 +265,7 @@ impl World {
         if plan.cancels_drop {
             self.state.catalogue.cancelled_at = Some(look.now);
         }
-        for Move { size, reserved, purchased, released, expired, count, next_pair } in planned.moves {
+        for SizeDelta { size, reserved, purchased, released, expired, count, next_pair } in planned.deltas {
             let stock = self.state.sizes.iter_mut().find(|stock| stock.size == *size).unwrap();
             let StockCount { total, available, held, sold } = stock.count;
             stock.count = StockCount {

@@ -7,14 +7,14 @@ use tokio::time::Instant;
 use super::PublicPerson;
 use crate::{cache::Cache, ids::UserId};
 
-/// Names that are kept; the least used make room.
+/// Names that are kept.
 const MOST: usize = 10_000;
 /// No operation changes a name. Where somebody is made anonymous by hand, it shows this much later.
 const GOOD_FOR: Duration = Duration::from_secs(10);
 
-pub(super) struct Names(Cache<UserId, (PublicPerson, Instant)>);
+pub(super) struct NameCache(Cache<UserId, (PublicPerson, Instant)>);
 
-impl Names {
+impl NameCache {
     pub(super) fn new() -> Self {
         Self(Cache::new(MOST))
     }

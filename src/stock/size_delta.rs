@@ -5,7 +5,7 @@ use crate::drops::StockCount;
 
 /// What a batch does to a size.
 #[derive(Debug)]
-pub(super) struct Move {
+pub(super) struct SizeDelta {
     pub(super) size: String,
     pub(super) reserved: i32,
     pub(super) purchased: i32,
@@ -17,7 +17,7 @@ pub(super) struct Move {
     pub(super) next_pair: i32,
 }
 
-impl Move {
+impl SizeDelta {
     /// Nothing yet, of a size as it was found.
     pub(super) fn none(size: &str, count: StockCount, next_pair: i32) -> Self {
         let size = size.to_owned();

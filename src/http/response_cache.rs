@@ -6,7 +6,7 @@
 use axum::{body::Bytes, response::Response};
 
 use super::{answer::MediaType, compress::Codings};
-use crate::{cache::Cache, feed::Feed, graphql::Shelf};
+use crate::{cache::Cache, feed::Feed, graphql::Validity};
 
 /// Answers that are kept, some 35 MB at the largest; the least used make room.
 const MOST_ANSWERS: usize = 512;
@@ -15,14 +15,14 @@ const LARGEST_ANSWER: usize = 64 * 1024;
 
 /// A request to which an answer may be kept.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Asked {
+pub(super) struct CacheKey {
     text: Bytes,
     by_get: bool,
     media_type: MediaType,
     codings: Codings,
 }
 
-impl Asked {
+impl CacheKey {
     /// `text` is the body, or of a GET what stands behind the path. `None`: it is too long to be worth it.
     pub(super) fn new(text: Bytes, by_get: bool, media_type: MediaType, codings: Codings) -> Option<Self> {
         let length = text.len() + codings.len();
@@ -31,26 +31,26 @@ impl Asked {
 }
 
 /// The answers.
-pub(super) struct Kept(Cache<Asked, (Shelf, Response<Bytes>)>);
+pub(super) struct ResponseCache(Cache<CacheKey, (Validity, Response<Bytes>)>);
 
-impl Kept {
+impl ResponseCache {
     pub(super) fn new() -> Self {
         Self(Cache::new(MOST_ANSWERS))
     }
 
     /// The answer, if there is one and it is right.
-    pub(super) fn find(&self, asked: &Asked, feed: &Feed) -> Option<Response<Bytes>> {
-        let (shelf, answer) = self.0.get(asked)?;
-        (!shelf.is_over(feed)).then_some(answer)
+    pub(super) fn find(&self, key: &CacheKey, feed: &Feed) -> Option<Response<Bytes>> {
+        let (validity, answer) = self.0.get(key)?;
+        (!validity.is_over(feed)).then_some(answer)
     }
 
     /// Keeps an answer for as long as it is right.
-    pub(super) fn keep(&self, asked: Asked, shelf: Shelf, answer: Response<Bytes>) {
+    pub(super) fn keep(&self, key: CacheKey, validity: Validity, answer: Response<Bytes>) {
         if answer.body().len() <= LARGEST_ANSWER {
             // What came is a part of all that was read from the connection, and would keep the rest with it.
-            let text = Bytes::copy_from_slice(&asked.text);
-            let asked = Asked { text, codings: asked.codings.copied(), ..asked };
-            self.0.put(asked, (shelf, answer));
+            let text = Bytes::copy_from_slice(&key.text);
+            let key = CacheKey { text, codings: key.codings.copied(), ..key };
+            self.0.put(key, (validity, answer));
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 
 /// Pair numbers for grants, by size: those never used first, then those that this batch gives back, then those given back
 /// before. Each list is taken from its end.
-pub(super) struct Numbers {
+pub(super) struct PairAllocation {
     by_size: HashMap<String, Vec<i32>>,
     missing: Vec<Missing>,
 }
@@ -45,7 +45,7 @@ pub(super) struct Given {
     pub(super) left_over: HashMap<String, Vec<i32>>,
 }
 
-impl Numbers {
+impl PairAllocation {
     /// Those that are known without asking.
     pub(super) fn at_hand(
         look: &Look,

@@ -22,7 +22,7 @@ struct Hold<'a> {
 }
 
 /// The state while the batch is worked through.
-pub(super) struct Bench<'a> {
+pub(super) struct WorkingState<'a> {
     look: &'a Look,
     holds: HashMap<HoldId, Hold<'a>>,
     by_key: HashMap<(UserId, String), HoldId>,
@@ -30,22 +30,25 @@ pub(super) struct Bench<'a> {
     /// Live holds and purchases of each buyer.
     had: HashMap<UserId, i32>,
     /// Free pairs and sold pairs of each size.
-    shelves: HashMap<&'a str, Shelf>,
+    sizes: HashMap<&'a str, SizeState>,
     cancelled: bool,
     pub(super) plan: Plan,
 }
 
-struct Shelf {
+struct SizeState {
     available: i32,
     sold: i32,
     total: i32,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> WorkingState<'a> {
     pub(super) fn new(look: &'a Look) -> Self {
-        let shelf = |size: &'a SizeStock| {
+        let size_state = |size: &'a SizeStock| {
             let count = size.count;
-            (size.size.as_str(), Shelf { available: count.available, sold: count.sold, total: count.total })
+            (
+                size.size.as_str(),
+                SizeState { available: count.available, sold: count.sold, total: count.total },
+            )
         };
         let mut bench = Self {
             look,
@@ -53,7 +56,7 @@ impl<'a> Bench<'a> {
             by_key: HashMap::new(),
             admissions_used: HashSet::new(),
             had: HashMap::new(),
-            shelves: look.sizes.iter().map(shelf).collect(),
+            sizes: look.sizes.iter().map(size_state).collect(),
             cancelled: look.catalogue.cancelled_at.is_some(),
             plan: Plan::default(),
         };
@@ -129,10 +132,10 @@ impl<'a> Bench<'a> {
     fn shut(&mut self, hold_id: HoldId, to: ReservationStatus) {
         let Some(hold) = self.holds.get_mut(&hold_id) else { return };
         hold.status = to;
-        if let Some(shelf) = self.shelves.get_mut(hold.size) {
+        if let Some(size_state) = self.sizes.get_mut(hold.size) {
             match to {
-                ReservationStatus::Purchased => shelf.sold += 1,
-                _ => shelf.available += 1,
+                ReservationStatus::Purchased => size_state.sold += 1,
+                _ => size_state.available += 1,
             }
         }
         if !to.is_live() {
@@ -186,9 +189,11 @@ impl<'a> Bench<'a> {
                 hold: self.live_hold(user),
             };
         }
-        match self.shelves.get_mut(size) {
-            Some(shelf) if shelf.available > 0 => shelf.available -= 1,
-            Some(shelf) if shelf.sold == shelf.total => return refuse(ReserveRefusal::SoldOut),
+        match self.sizes.get_mut(size) {
+            Some(size_state) if size_state.available > 0 => size_state.available -= 1,
+            Some(size_state) if size_state.sold == size_state.total => {
+                return refuse(ReserveRefusal::SoldOut);
+            }
             _ => return refuse(ReserveRefusal::AllHeld),
         }
         *self.had.entry(user).or_default() += 1;
