@@ -50,7 +50,7 @@ pub(super) async fn audit(config: &Config, json: bool, watch: bool) -> Result<Ex
     })
     .await;
     match looked {
-        // It has no other end.
+        // A watch ends only by a signal.
         Err(failure) if watch && failure.is::<Interrupted>() => Ok(ExitCode::SUCCESS),
         looked => looked,
     }

@@ -47,7 +47,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "DATABASE_POOL_SIZE",
         "16",
-        "connections to PostgreSQL, 2 to 500; a quarter of them for what is no sale",
+        "connections to PostgreSQL, 2 to 500; a quarter of them for all but reservations, purchases and cancellations",
     ),
     setting(
         "BUS_URL",

@@ -28,7 +28,7 @@ const LIMITS: &str = "SET default_transaction_isolation = 'read committed'; \
 /// A prepared statement keeps the plan that was made when its table was small, or was last analysed, and for a small table
 /// any plan will do: to read it whole, or to take any of its indexes and sort. In the first minute of a drop it grows by
 /// thousands of rows a second. Each of our statements that a buyer waits for has an index that finds its rows in their
-/// order; with a scan and a sort out of question that is the one that is taken, whatever the planner knows. (A statement
+/// order; with scans and sorts ruled out that is the one that is taken, whatever the planner knows. (A statement
 /// that must sort does so, at a cost by the planner's numbers that would set the compiler in motion.)
 ///
 /// So the values of a statement change nothing about its plan, and one is made for all of them. Left to itself PostgreSQL

@@ -1,6 +1,7 @@
 //! The road to PostgreSQL: connections, their limits, migrations, and what its errors mean.
 //!
-//! Features bring their own queries; here nobody knows what a drop is. Every wait is bounded: for a connection by
+//! Features bring their own queries; all that is known here of what they are for is that sales have connections of their
+//! own. Every wait is bounded: for a connection by
 //! the pool, for a lock and a statement by PostgreSQL itself, because a future that is dropped in mid-transaction
 //! would leave the lock behind.
 
@@ -82,7 +83,7 @@ pub struct Database {
 
 type Pool = pool::Pool<AsyncPgConnection>;
 
-/// Connections for everything but stock transactions are one in so many. Where PostgreSQL shares the processors, more of
+/// One connection in so many is for everything but stock transactions. Where PostgreSQL shares the processors, more of
 /// them read no more: 50 clients whose queries nobody asked before got 1,500, 2,100, 1,800 and 2,000 answers a second with
 /// 2, 4, 8 and 16, and 32 buyers beside them 4,300, 4,300, 2,400 and 1,900 reservations.
 const ONE_READS_OF: usize = 4;

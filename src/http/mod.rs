@@ -67,7 +67,7 @@ const FIRST_WORD_WITHIN: Duration = Duration::from_millis(250);
 const FINISH_WITHIN: Duration = Duration::from_secs(6);
 /// How long sockets may take to close after that.
 const SOCKETS_CLOSE_WITHIN: Duration = Duration::from_secs(1);
-/// When a client that holds as many streams as it may should try again: some page of its closes, or none does.
+/// When a client that holds as many streams as it may should try again: one of them may have closed by then.
 const ROOM_AFTER: Duration = Duration::from_secs(10);
 
 /// What the server is asked for besides the services.

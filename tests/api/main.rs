@@ -1,7 +1,8 @@
 //! The whole product against real PostgreSQL, in one binary.
 //!
 //! Each test drives a server of its own on a database of its own, and on its way out the stock law is checked. Nobody
-//! sleeps: a deadline is reached by ageing the row, a race is brought about by holding the lock.
+//! sleeps to be on time: deadlines are reached by ageing rows, or by holds of a second that are waited for, and races are
+//! brought about by holding a lock.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails here should fail here")]
 
 mod harness;

@@ -52,7 +52,7 @@ struct Open {
 /// All queues of this process.
 pub(super) struct Queues {
     open: Mutex<HashMap<DropId, Open>>,
-    /// Had by who looks whether there is a drop; by its id, some share one.
+    /// Held while it is looked whether an unknown drop exists, so that a burst of requests looks once. Sharded by id.
     looking: [AsyncMutex<()>; 64],
     db: Database,
     drops: Drops,
