@@ -174,6 +174,15 @@ async fn operators_find_health_readiness_and_figures() {
         let figures = get("/metrics").await.text().await.unwrap();
         assert!(figures.contains("sneaker_drop_stock_transaction_seconds_bucket") && figures.ends_with("# EOF\n"));
         assert!(figures.contains("sneaker_drop_pool_connections{pool=\"sales\",state=\"idle\"} "), "{figures}");
+        let told = include_str!("../../docs/operations.md");
+        let names: Vec<&str> = figures
+            .lines()
+            .filter_map(|line| line.strip_prefix("# HELP sneaker_drop_")?.split(' ').next())
+            .collect();
+        assert!(names.len() >= 15, "{names:?}");
+        for name in names {
+            assert!(told.contains(&format!("`{name}`")) || told.contains(&format!("`{name}_total`")), "{name}");
+        }
         // By what was executed, and not by the status: as JSON a refusal is a 200.
         let counted = |outcome| app.app.metrics.graphql_requests.get_or_create(&Outcome::of(outcome)).get();
         let before = [counted("executed"), counted("refused")];
