@@ -34,6 +34,11 @@ impl DropStatus {
     pub fn is_active(self) -> bool {
         matches!(self, Self::Live | Self::SoldOut)
     }
+
+    /// Ended or cancelled: nothing can be reserved any more.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Ended | Self::Cancelled)
+    }
 }
 
 /// What a drop is, its stock aside.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    drops::{DropState, DropStatus, ListDrops},
+    drops::{DropState, ListDrops},
     ids::{DropId, Page},
     telemetry::Metrics,
 };
@@ -121,7 +121,7 @@ impl Board {
                 *old = entry;
                 is_urgent
             }
-            None if is_over(new) => return true,
+            None if new.status.is_over() => return true,
             None if room => {
                 content.entries.insert(new.state.id, entry);
                 true
@@ -162,7 +162,7 @@ impl Board {
     pub(super) fn forget_the_gone(&self, now: Instant) {
         let mut content = self.lock();
         let before = content.entries.len();
-        content.entries.retain(|_, entry| !is_over(&entry.shown) || now - entry.since < KEEP_GONE);
+        content.entries.retain(|_, entry| !entry.shown.status.is_over() || now - entry.since < KEEP_GONE);
         // What was answered of them is good no longer: whether they change does not show here any more.
         content.generation += u64::from(content.entries.len() < before);
     }
@@ -183,8 +183,7 @@ impl Board {
 
     /// The page as the database would give it; `None`: only the database can, for the list has drops that are over.
     pub(super) fn list(&self, list: &ListDrops) -> Option<Page<Arc<DropState>>> {
-        let over = |status: &DropStatus| matches!(status, DropStatus::Ended | DropStatus::Cancelled);
-        if list.statuses.iter().any(over) {
+        if list.statuses.iter().any(|status| status.is_over()) {
             return None;
         }
         let place =
@@ -211,10 +210,6 @@ impl Board {
     fn lock(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn is_over(shown: &Shown) -> bool {
-    matches!(shown.status, DropStatus::Ended | DropStatus::Cancelled)
 }
 
 impl WatchingBoard {
