@@ -158,7 +158,7 @@ impl Database {
     }
 
     /// The same for something large that somebody does now and then, and that is not to fail on a slow machine.
-    /// [`LONG_STATEMENT`] goes before it in its transaction.
+    /// `LONG_STATEMENT` goes before it in its transaction.
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
