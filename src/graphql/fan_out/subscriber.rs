@@ -119,7 +119,8 @@ impl Subscriber {
             return Some(rendered);
         }
         let rendered = Box::pin(self.subscription.render(&self.payer, shown.clone())).await?;
-        if rendered.version > shown.state.version {
+        // One that failed is told again when it is its turn, for `shown` is what would be tried again.
+        if rendered.version > shown.state.version && !rendered.may_heal {
             self.ahead.push((shown.state.id, rendered.version, rendered.status));
         }
         Some(rendered)
