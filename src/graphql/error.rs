@@ -5,7 +5,6 @@ use std::time::Duration;
 use async_graphql::{Error, ErrorExtensions as _, Pos, parser};
 use uuid::Uuid;
 
-use super::{gate::Document, hollow, nulls, order};
 use crate::{accounts::AccountError, db::DbError, stock::StockError};
 
 /// An unexpected fault, or a request that cannot be answered. Expected refusals are data: `userErrors`.
@@ -195,41 +194,4 @@ pub(super) fn account_fault<R>(error: AccountError<R>) -> Result<R, ApiError> {
         AccountError::TooMany { retry_after } => Err(ApiError::RateLimited { retry_after }),
         AccountError::Db(error) => Err(error.into()),
     }
-}
-
-/// Gives a code to errors that the library made (an argument that cannot be read stands at its field, anything else was
-/// found before a field ran), nulls to the answer for what failed, and its fields their
-/// places.
-pub(super) fn finish(
-    mut response: async_graphql::Response,
-    document: &Document,
-    operation_name: Option<&str>,
-    most_cost: usize,
-    may_be_disordered: bool,
-) -> async_graphql::Response {
-    if response.is_err() {
-        nulls::put(&mut response, document, operation_name);
-    }
-    if may_be_disordered || response.is_err() {
-        order::restore(&mut response.data, document, operation_name);
-    }
-    if document.is_filled {
-        hollow::empty(&mut response.data);
-    }
-    for error in &mut response.errors {
-        let extensions = error.extensions.get_or_insert_default();
-        if extensions.get("code").is_none() {
-            let code = if error.path.is_empty() { "GRAPHQL_VALIDATION_FAILED" } else { "BAD_USER_INPUT" };
-            extensions.set("code", code);
-        }
-        // The one limit that the library keeps, and it does not say so otherwise.
-        if error.message == "Query is too complex." {
-            extensions.set("limit", "QUERY_MAX_COST");
-            error.message = format!(
-                "The answer may have more than {most_cost} fields, every list at its fullest: ask for shorter lists, or \
-                 for less of what is in them."
-            );
-        }
-    }
-    response
 }

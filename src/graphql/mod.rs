@@ -8,18 +8,16 @@ mod drop;
 mod error;
 mod fan_out;
 mod gate;
-mod hollow;
 mod loaders;
 mod money;
 mod mutation;
 mod node;
-mod nulls;
-mod order;
 mod page;
 mod purchase;
 mod query;
 mod request;
 mod reservation;
+mod response;
 mod rounds;
 mod session;
 mod shape;
@@ -49,6 +47,7 @@ use crate::{
     feed::{Feed, Generation},
 };
 use request::{FreshFor, Freshness};
+use response::Executed;
 
 type Executable = async_graphql::Schema<query::Query, mutation::Mutation, subscription::Subscription>;
 
@@ -128,9 +127,13 @@ pub async fn execute(
     let patience = if kind == OperationType::Query { READ_WITHIN } else { WRITE_WITHIN };
     let response = match tokio::time::timeout(patience, execution).await {
         Ok((response, has_waited)) => {
-            let may_be_disordered = has_waited && kind == OperationType::Query;
-            let name = operation_name.as_deref();
-            error::finish(response, &document, name, schema.most_cost, may_be_disordered)
+            let executed = Executed {
+                document: &document,
+                operation_name: operation_name.as_deref(),
+                most_cost: schema.most_cost,
+                may_be_disordered: has_waited && kind == OperationType::Query,
+            };
+            response::finish(response, executed)
         }
         // A stock transaction goes on in its own task; a statement that only reads is safe to leave.
         Err(_) => ApiError::Unavailable.into_response(),

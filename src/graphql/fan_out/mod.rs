@@ -29,6 +29,7 @@ use super::{
     gate::Document,
     json,
     request::{Freshness, RequestContext},
+    response::{self, Executed},
     rounds,
 };
 use crate::{app::App, drops::DropStatus, feed::Shown, ids::DropId, read_time::ReadTime};
@@ -276,8 +277,13 @@ impl SharedSubscription {
         request.set_parsed_query(self.document.parsed.clone());
         let mut results = rounds::follow(loads, schema.whole.execute_stream(request).boxed()).boxed();
         let response = results.next().await?;
-        let operation_name = self.key.operation_name.as_deref();
-        Some(error::finish(response, &self.document, operation_name, schema.most_cost, false))
+        let executed = Executed {
+            document: &self.document,
+            operation_name: self.key.operation_name.as_deref(),
+            most_cost: schema.most_cost,
+            may_be_disordered: false,
+        };
+        Some(response::finish(response, executed))
     }
 
     fn rendered(&self) -> MutexGuard<'_, HashMap<DropId, Vec<Rendered>>> {

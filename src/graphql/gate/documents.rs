@@ -9,7 +9,7 @@ use std::sync::{
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition};
 
 use super::variables;
-use crate::{cache::Cache, graphql::hollow};
+use crate::{cache::Cache, graphql::response};
 
 /// Documents that are kept; the least used make room.
 const MOST_DOCUMENTS: usize = 256;
@@ -30,7 +30,7 @@ pub(in crate::graphql) struct Document {
 
 impl Document {
     pub(super) fn new(mut parsed: ExecutableDocument) -> Self {
-        let is_filled = hollow::fill(&mut parsed);
+        let is_filled = response::fill(&mut parsed);
         let can_be_known = parsed.operations.iter().count() == 1 && variables::stand_alone(&parsed);
         Self { can_be_known, is_filled, parsed, is_valid: AtomicBool::new(false) }
     }

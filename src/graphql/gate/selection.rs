@@ -8,7 +8,7 @@ use async_graphql::{
 };
 
 use super::{Limits, passed};
-use crate::graphql::{error::ApiError, hollow};
+use crate::graphql::{error::ApiError, response};
 
 /// What a selection comes to after expansion. A document grows with it, so everything saturates.
 #[derive(Clone, Copy, Default)]
@@ -79,7 +79,7 @@ impl<'a> Scale<'a> {
         for selection in &selections.items {
             let (inner, directives) = match &selection.node {
                 Selection::Field(Positioned { node: field, .. }) => {
-                    if hollow::is_filling(field) {
+                    if response::is_filling(field) {
                         // It is passed by below, where what an operation asks for is looked at.
                         let why = "An alias of this name is the server's own.".to_owned();
                         return Err(ApiError::ValidationFailed(why));
@@ -131,7 +131,7 @@ pub(super) fn root_fields<'a>(
     while let Some(selections) = open.pop() {
         for selection in &selections.items {
             match &selection.node {
-                Selection::Field(field) if hollow::is_filling(&field.node) => {}
+                Selection::Field(field) if response::is_filling(&field.node) => {}
                 Selection::Field(field) => fields.push(field.node.name.node.as_str()),
                 Selection::InlineFragment(fragment) => open.push(&fragment.node.selection_set.node),
                 Selection::FragmentSpread(spread) => {

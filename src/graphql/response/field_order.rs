@@ -2,7 +2,7 @@
 //!
 //! Our objects resolve theirs one after the other (`serial`), also because that takes a quarter less of a processor for a
 //! page. The fields of a query, and those of an interface, are resolved side by side by the library, and put in as they
-//! are done; what failed is put in at the end (`nulls.rs`).
+//! are done; what failed is put in at the end (`null_propagation.rs`).
 
 use async_graphql::{
     Value,
@@ -10,7 +10,7 @@ use async_graphql::{
     parser::types::{ExecutableDocument, Selection, SelectionSet},
 };
 
-use super::gate::Document;
+use crate::graphql::gate::Document;
 
 /// Brings the fields of an answer to this document into order.
 pub(super) fn restore(data: &mut Value, document: &Document, operation_name: Option<&str>) {

@@ -7,7 +7,7 @@ use async_graphql::{
     parser::types::{BaseType, ExecutableDocument, Field, Selection, SelectionSet, Type},
 };
 
-use super::{gate::Document, shape};
+use crate::graphql::{gate::Document, shape};
 
 /// Puts nulls into an answer with errors to this document.
 pub(super) fn put(response: &mut Response, document: &Document, operation_name: Option<&str>) {

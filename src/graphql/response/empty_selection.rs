@@ -13,19 +13,19 @@ use async_graphql::{
     },
 };
 
-use super::shape;
+use crate::graphql::shape;
 
 /// The field's alias. The gate refuses it to clients (`gate/selection.rs`).
 const FILLING: &str = "__filling";
 
 /// Whether the field is ours.
-pub(super) fn is_filling(field: &Field) -> bool {
+pub(in crate::graphql) fn is_filling(field: &Field) -> bool {
     field.alias.as_ref().is_some_and(|alias| alias.node == FILLING)
 }
 
 /// Selects something of each object of which the document may select nothing. Returns whether there is any. For a document
 /// that was measured, which bounds the recursion.
-pub(super) fn fill(document: &mut ExecutableDocument) -> bool {
+pub(in crate::graphql) fn fill(document: &mut ExecutableDocument) -> bool {
     let ExecutableDocument { operations, fragments } = document;
     let mut filler = Filler { fragments, has_filled: false };
     let operations = match operations {
