@@ -6,11 +6,8 @@
 
 use aws_lc_rs::rand;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use chrono::Datelike as _;
 use diesel_derive_newtype::DieselNewType;
 use uuid::Uuid;
-
-use crate::clock::Timestamp;
 
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -136,60 +133,6 @@ pub fn drop_size_id(drop_id: DropId, size: &str) -> String {
     format!("size_{}", base64(&bytes))
 }
 
-/// A place in a list that is ordered by an instant and, among equal instants, by an id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Cursor {
-    /// The instant of the entry, in whole microseconds as PostgreSQL keeps it.
-    pub at: Timestamp,
-    /// The id of the entry.
-    pub id: Uuid,
-}
-
-impl Cursor {
-    /// The string for the wire.
-    pub fn encode(&self) -> String {
-        let micros = self.at.timestamp_micros().to_be_bytes();
-        base64(&[micros.as_slice(), self.id.as_bytes()].concat())
-    }
-
-    /// The place that `text` names, or `None` when it names none.
-    pub fn decode(text: &str) -> Option<Self> {
-        // 24 bytes are 32 characters.
-        let bytes = (text.len() == 32).then(|| URL_SAFE_NO_PAD.decode(text).ok())??;
-        let (micros, id) = bytes.split_at_checked(8)?;
-        let at = Timestamp::from_timestamp_micros(i64::from_be_bytes(micros.try_into().ok()?))?;
-        // What PostgreSQL can compare with: the years 1 to 9999 are plenty.
-        let years = 1..=9999;
-        years.contains(&at.year()).then_some(Self { at, id: Uuid::from_slice(id).ok()? })
-    }
-}
-
-/// A piece of a list.
-#[derive(Clone, Debug)]
-pub struct Page<T> {
-    /// The entries.
-    pub items: Vec<T>,
-    /// Whether more follow.
-    pub has_next: bool,
-}
-
-impl<T> Page<T> {
-    /// The first `first` of what was found, where one more than that was asked for.
-    pub fn of(mut found: Vec<T>, first: usize) -> Self {
-        let has_next = found.len() > first;
-        found.truncate(first);
-        Self { items: found, has_next }
-    }
-}
-
-impl<T: Clone> Page<T> {
-    /// A shorter page of the same list.
-    pub fn shortened(&self, first: usize) -> Self {
-        let items = self.items.iter().take(first).cloned().collect();
-        Self { items, has_next: self.has_next || self.items.len() > first }
-    }
-}
-
 /// Bytes as base64url without padding: ids and cursors.
 pub fn base64(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
@@ -250,16 +193,5 @@ mod tests {
             assert_eq!(NodeId::decode(text), None, "{text}");
         }
         assert_eq!(ReservationId::decode(&drop), None);
-    }
-
-    #[test]
-    fn a_cursor_comes_back_as_itself_and_nothing_else_does() {
-        let at = Timestamp::from_timestamp_micros(1_790_000_000_123_456).unwrap();
-        let cursor = Cursor { at, id: Uuid::now_v7() };
-        assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
-        let far = Cursor { at: Timestamp::MAX_UTC, id: cursor.id };
-        for text in ["", "cursor", &cursor.encode()[1..], &far.encode(), &"x".repeat(9999)] {
-            assert_eq!(Cursor::decode(text), None, "{text}");
-        }
     }
 }

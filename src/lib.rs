@@ -18,6 +18,7 @@ pub mod feed;
 pub mod graphql;
 pub mod http;
 pub mod ids;
+pub mod page;
 pub mod rates;
 pub mod read_time;
 pub mod stock;

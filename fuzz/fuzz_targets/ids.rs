@@ -2,7 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sneaker_drop::ids::{Cursor, DropId, NodeId};
+use sneaker_drop::{
+    ids::{DropId, NodeId},
+    page::Cursor,
+};
 
 fuzz_target!(|text: &str| {
     if let Some(id) = NodeId::decode(text) {

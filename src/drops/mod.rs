@@ -14,7 +14,8 @@ pub use state::{Catalogue, DropState, DropStatus, FIRST_VERSION, Money, SizeStoc
 use crate::{
     clock::{ClockReading, Timestamp},
     db::{Database, DbError, retried},
-    ids::{Cursor, DropId, Page},
+    ids::DropId,
+    page::{Cursor, Page},
 };
 
 /// A drop was refused or could not be made.

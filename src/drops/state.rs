@@ -2,7 +2,8 @@
 
 use crate::{
     clock::{ClockReading, Timestamp},
-    ids::{Cursor, DropId},
+    ids::DropId,
+    page::{Cursor, List},
 };
 
 /// An amount of money.
@@ -141,7 +142,7 @@ impl DropState {
 
     /// Its place in a list of drops.
     pub fn cursor(&self) -> Cursor {
-        Cursor { at: self.catalogue.starts_at, id: self.id.0 }
+        Cursor { list: List::Drops, at: self.catalogue.starts_at, id: self.id.0 }
     }
 
     /// Where the drop stands at `at`.

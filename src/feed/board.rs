@@ -18,7 +18,8 @@ use super::{
 use crate::{
     clock::Timestamp,
     drops::{DropState, ListDrops},
-    ids::{DropId, Page},
+    ids::DropId,
+    page::Page,
     telemetry::Metrics,
 };
 

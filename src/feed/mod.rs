@@ -29,7 +29,8 @@ use crate::{
     bus::{Bus, Hint},
     db::DbError,
     drops::{DropState, DropStatus, Drops, ListDrops, VersionAt, Versions},
-    ids::{DropId, Page},
+    ids::DropId,
+    page::Page,
     telemetry::Metrics,
 };
 use board::Board;

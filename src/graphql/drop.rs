@@ -8,7 +8,7 @@ use super::{
     date_time::DateTime,
     error::ApiError,
     money::Money,
-    page::{LONG_TEXT_COST, PageInfo, list_cost, page_size, place, sizes_cost},
+    page::{LONG_TEXT_COST, PageInfo, connection, list_cost, page_size, place, sizes_cost},
     purchase::Purchase,
     request::request,
     reservation::ReservationConnection,
@@ -16,7 +16,8 @@ use super::{
 use crate::{
     clock::Timestamp,
     drops::{self, DropState, StockCount},
-    ids::{self, Cursor, DropId, NodeId, Page},
+    ids::{self, DropId, NodeId},
+    page::{Cursor, List, Page},
 };
 
 /// Where a drop stands in its life, derived from the database clock and its flags; no job flips it. The first that
@@ -213,7 +214,7 @@ impl SneakerDrop {
         first: Option<i32>,
         #[graphql(desc = "A cursor of this list: the entries that follow it.")] after: Option<String>,
     ) -> Result<Option<ReservationConnection>, ApiError> {
-        let (first, after) = (page_size(first, 20)?, place(after.as_deref())?);
+        let (first, after) = (page_size(first, 20)?, place(List::LiveHolds, after.as_deref())?);
         let page = request(ctx).loaders.active(&self.state, first, after).await?;
         Ok(Some(ReservationConnection::of_drop(page, after, self)))
     }
@@ -263,11 +264,9 @@ pub(super) struct DropConnection {
 
 impl DropConnection {
     pub(super) fn new(page: Page<Arc<DropState>>, after: Option<Cursor>) -> Self {
-        let cursors: Vec<String> = page.items.iter().map(|state| state.cursor().encode()).collect();
-        let nodes: Vec<SneakerDrop> = page.items.into_iter().map(SneakerDrop::now).collect();
-        let page_info = PageInfo::new(page.has_next, after, &cursors);
-        let edges =
-            cursors.into_iter().zip(&nodes).map(|(cursor, node)| DropEdge { cursor, node: node.clone() });
-        Self { edges: edges.collect(), nodes, page_info }
+        let edge = |cursor, node| DropEdge { cursor, node };
+        let (edges, nodes, page_info) =
+            connection(page, after, |state| state.cursor(), SneakerDrop::now, edge);
+        Self { edges, nodes, page_info }
     }
 }

@@ -13,7 +13,8 @@ use crate::{
     app::App,
     db::DbError,
     drops::{DropState, ListDrops},
-    ids::{Cursor, DropId, Page, ReservationId, UserId},
+    ids::{DropId, ReservationId, UserId},
+    page::{Cursor, Page},
     stock::{FirstPages, PageKey, Purchase, Reservation},
 };
 

@@ -3,7 +3,7 @@
 use async_graphql::SimpleObject;
 
 use super::error::ApiError;
-use crate::ids::Cursor;
+use crate::page::{Cursor, List, Page};
 
 /// The most that a list gives at once.
 const LARGEST_PAGE: i32 = 50;
@@ -22,15 +22,24 @@ pub(super) struct PageInfo {
     end_cursor: Option<String>,
 }
 
-impl PageInfo {
-    pub(super) fn new(has_next_page: bool, after: Option<Cursor>, cursors: &[String]) -> Self {
-        Self {
-            has_next_page,
-            has_previous_page: after.is_some(),
-            start_cursor: cursors.first().cloned(),
-            end_cursor: cursors.last().cloned(),
-        }
-    }
+/// What a connection shows of a page.
+pub(super) fn connection<Item, Node: Clone, Edge>(
+    page: Page<Item>,
+    after: Option<Cursor>,
+    cursor: impl Fn(&Item) -> Cursor,
+    node: impl Fn(Item) -> Node,
+    edge: impl Fn(String, Node) -> Edge,
+) -> (Vec<Edge>, Vec<Node>, PageInfo) {
+    let cursors: Vec<String> = page.items.iter().map(|item| cursor(item).encode()).collect();
+    let page_info = PageInfo {
+        has_next_page: page.has_next,
+        has_previous_page: after.is_some(),
+        start_cursor: cursors.first().cloned(),
+        end_cursor: cursors.last().cloned(),
+    };
+    let nodes: Vec<Node> = page.items.into_iter().map(node).collect();
+    let edges = cursors.into_iter().zip(&nodes).map(|(cursor, node)| edge(cursor, node.clone())).collect();
+    (edges, nodes, page_info)
 }
 
 /// Reads `first`; null means its default.
@@ -67,8 +76,10 @@ pub(super) fn sizes_cost(size: usize) -> usize {
     entries_cost(SIZES, size)
 }
 
-/// Reads `after`.
-pub(super) fn place(after: Option<&str>) -> Result<Option<Cursor>, ApiError> {
-    let malformed = || ApiError::BadUserInput("after: this is no cursor of a list.".to_owned());
-    after.map(|text| Cursor::decode(text).ok_or_else(malformed)).transpose()
+/// Reads `after`, a cursor of `list`.
+pub(super) fn place(list: List, after: Option<&str>) -> Result<Option<Cursor>, ApiError> {
+    let Some(text) = after else { return Ok(None) };
+    let cursor = Cursor::decode(text).filter(|cursor| cursor.list == list);
+    let not_one = || ApiError::BadUserInput("after: this is no cursor of this list.".to_owned());
+    cursor.map(Some).ok_or_else(not_one)
 }

@@ -7,13 +7,14 @@ use super::{
     drop::SneakerDrop,
     error::ApiError,
     money::Money,
-    page::PageInfo,
+    page::{PageInfo, connection},
     request::request,
     reservation::{Reservation, drop_of},
     user::User,
 };
 use crate::{
-    ids::{Cursor, NodeId, Page},
+    ids::NodeId,
+    page::{Cursor, Page},
     stock,
 };
 
@@ -102,12 +103,9 @@ pub(super) struct PurchaseConnection {
 
 impl PurchaseConnection {
     pub(super) fn new(page: Page<stock::Purchase>, after: Option<Cursor>) -> Self {
-        let cursors: Vec<String> = page.items.iter().map(|purchase| purchase.cursor().encode()).collect();
-        let nodes: Vec<Purchase> =
-            page.items.into_iter().map(|purchase| Purchase::new(purchase, None)).collect();
-        let page_info = PageInfo::new(page.has_next, after, &cursors);
-        let edges =
-            cursors.into_iter().zip(&nodes).map(|(cursor, node)| PurchaseEdge { cursor, node: node.clone() });
-        Self { edges: edges.collect(), nodes, page_info }
+        let node = |purchase| Purchase::new(purchase, None);
+        let edge = |cursor, node| PurchaseEdge { cursor, node };
+        let (edges, nodes, page_info) = connection(page, after, stock::Purchase::cursor, node, edge);
+        Self { edges, nodes, page_info }
     }
 }

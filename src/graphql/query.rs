@@ -12,7 +12,7 @@ use super::{
     request::request,
     viewer::Viewer,
 };
-use crate::{drops::ListDrops, ids::DropId};
+use crate::{drops::ListDrops, ids::DropId, page::List};
 
 /// The most ids that `nodes` takes.
 const MOST_IDS: usize = 50;
@@ -75,7 +75,7 @@ impl Query {
         let statuses = statuses.unwrap_or_else(|| vec![DropStatus::Live, DropStatus::SoldOut]);
         let list = ListDrops {
             first: page_size(first, 20)?,
-            after: place(after.as_deref())?,
+            after: place(List::Drops, after.as_deref())?,
             statuses: statuses.into_iter().map(Into::into).collect(),
             reverse: reverse.unwrap_or(false),
         };

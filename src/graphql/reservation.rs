@@ -3,11 +3,18 @@
 use async_graphql::{ComplexObject, Context, Enum, ID, Object, SimpleObject};
 
 use super::{
-    date_time::DateTime, drop::SneakerDrop, error::ApiError, money::Money, page::PageInfo,
-    purchase::Purchase, request::request, user::User,
+    date_time::DateTime,
+    drop::SneakerDrop,
+    error::ApiError,
+    money::Money,
+    page::{PageInfo, connection},
+    purchase::Purchase,
+    request::request,
+    user::User,
 };
 use crate::{
-    ids::{Cursor, DropId, NodeId, Page},
+    ids::{DropId, NodeId},
+    page::{Cursor, Page},
     stock::{self, ListReservations},
 };
 
@@ -168,15 +175,9 @@ impl ReservationConnection {
         drop: Option<&SneakerDrop>,
         cursor: fn(&stock::Reservation) -> Cursor,
     ) -> Self {
-        let cursors: Vec<String> =
-            page.items.iter().map(|reservation| cursor(reservation).encode()).collect();
         let node = |reservation| Reservation::new(reservation, drop.cloned());
-        let nodes: Vec<Reservation> = page.items.into_iter().map(node).collect();
-        let page_info = PageInfo::new(page.has_next, after, &cursors);
-        let edges = cursors
-            .into_iter()
-            .zip(&nodes)
-            .map(|(cursor, node)| ReservationEdge { cursor, node: node.clone() });
-        Self { edges: edges.collect(), nodes, page_info, whole }
+        let edge = |cursor, node| ReservationEdge { cursor, node };
+        let (edges, nodes, page_info) = connection(page, after, cursor, node, edge);
+        Self { edges, nodes, page_info, whole }
     }
 }

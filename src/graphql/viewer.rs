@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     accounts::{self, Person},
-    ids::{self, DropId, Page},
+    ids::{self, DropId},
+    page::{List, Page},
     stock::ListReservations,
 };
 
@@ -73,7 +74,7 @@ impl Viewer {
     ) -> Result<ReservationConnection, ApiError> {
         let mut statuses: Option<Vec<_>> =
             statuses.map(|statuses| statuses.into_iter().map(Into::into).collect());
-        let (first, after) = (page_size(first, 20)?, place(after.as_deref())?);
+        let (first, after) = (page_size(first, 20)?, place(List::Reservations, after.as_deref())?);
         let (drop_id, known) = drop_filter(drop_id);
         if !known {
             // An id that leads nowhere finds nothing: what is in no state at all.
@@ -94,7 +95,7 @@ impl Viewer {
         #[graphql(desc = "A cursor of this list: the entries that follow it.")] after: Option<String>,
         #[graphql(desc = "Of this drop only; an unknown one has none.")] drop_id: Option<ID>,
     ) -> Result<PurchaseConnection, ApiError> {
-        let (first, after) = (page_size(first, 20)?, place(after.as_deref())?);
+        let (first, after) = (page_size(first, 20)?, place(List::Purchases, after.as_deref())?);
         let (drop_id, known) = drop_filter(drop_id);
         let page = match known {
             true => request(ctx).app().stock.list_own_purchases(self.0.id, drop_id, first, after).await?,

@@ -22,7 +22,8 @@ use crate::{
     clock::Timestamp,
     db::{DbError, statement},
     drops::DropState,
-    ids::{DropId, Page},
+    ids::DropId,
+    page::Page,
 };
 
 /// Entries of each list; no list gives more at once.

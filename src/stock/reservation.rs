@@ -3,7 +3,8 @@
 use crate::{
     clock::Timestamp,
     drops::Money,
-    ids::{Cursor, ReservationId, UserId},
+    ids::{ReservationId, UserId},
+    page::{Cursor, List},
 };
 
 /// What became of a hold.
@@ -81,12 +82,12 @@ impl Reservation {
 
     /// Its place among a drop's live holds.
     pub fn deadline_cursor(&self) -> Cursor {
-        Cursor { at: self.expires_at, id: self.id.hold_id.0 }
+        Cursor { list: List::LiveHolds, at: self.expires_at, id: self.id.hold_id.0 }
     }
 
     /// Its place among a person's reservations.
     pub fn history_cursor(&self) -> Cursor {
-        Cursor { at: self.created_at, id: self.id.hold_id.0 }
+        Cursor { list: List::Reservations, at: self.created_at, id: self.id.hold_id.0 }
     }
 }
 
@@ -110,6 +111,6 @@ pub struct Purchase {
 impl Purchase {
     /// Its place among purchases.
     pub fn cursor(&self) -> Cursor {
-        Cursor { at: self.purchased_at, id: self.reservation_id.hold_id.0 }
+        Cursor { list: List::Purchases, at: self.purchased_at, id: self.reservation_id.hold_id.0 }
     }
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 /// The floors of `src`, from the ground up; modules of one floor do not know each other.
 const FLOORS: [&[&str]; 10] = [
-    &["cache", "ids", "clock", "client", "config", "rates", "telemetry", "text"],
+    &["cache", "ids", "clock", "client", "config", "page", "rates", "telemetry", "text"],
     &["admission", "db", "read_time"],
     &["bus"],
     &["accounts", "drops"],
@@ -17,7 +17,8 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// On the ground, who may know whom of the neighbours.
-const NEIGHBOURS: [(&str, &str); 3] = [("ids", "clock"), ("rates", "cache"), ("telemetry", "config")];
+const NEIGHBOURS: [(&str, &str); 4] =
+    [("page", "clock"), ("page", "ids"), ("rates", "cache"), ("telemetry", "config")];
 
 fn floor(module: &str) -> Option<usize> {
     FLOORS.iter().position(|modules| modules.contains(&module))

@@ -120,6 +120,35 @@ async fn a_null_argument_means_its_default_and_a_wild_one_is_refused() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_is_of_one_list() {
+    drive_still(async |app| {
+        let drop = app.drop_like(&[("ONE", 2)], |new| new.purchase_limit = 2).await;
+        let buyer = app.buyer().await;
+        app.purchase(&buyer, &app.hold(&buyer, drop, "ONE").await).await;
+        app.hold(&buyer, drop, "ONE").await;
+        let lists = |after: &str| {
+            [
+                format!("drops(first: 1{after}) {{ pageInfo {{ endCursor }} }}"),
+                format!("drops(first: 1) {{ nodes {{ activeReservations(first: 1{after}) {{ pageInfo {{ endCursor }} }} }} }}"),
+                format!("viewer {{ reservations(first: 1{after}) {{ pageInfo {{ endCursor }} }} }}"),
+                format!("viewer {{ purchases(first: 1{after}) {{ pageInfo {{ endCursor }} }} }}"),
+            ]
+        };
+        let ends = ["/drops/", "/drops/nodes/0/activeReservations/", "/viewer/reservations/", "/viewer/purchases/"];
+        for (own, (list, end)) in lists("").iter().zip(ends).enumerate() {
+            let answer = app.data(Some(&buyer.token), &format!("{{ {list} }}"), json!({})).await;
+            let cursor = answer.pointer(&format!("{end}pageInfo/endCursor")).unwrap().as_str().unwrap();
+            for (other, list) in lists(&format!(", after: \"{cursor}\"")).iter().enumerate() {
+                let answer = app.ask(Some(&buyer.token), &format!("{{ {list} }}"), json!({})).await;
+                let code = answer.pointer("/errors/0/extensions/code").and_then(Value::as_str);
+                assert_eq!(code, (other != own).then_some("BAD_USER_INPUT"), "{own} {other}: {answer}");
+            }
+        }
+    })
+    .await;
+}
+
 /// Resolvers and loads share the pool: neither may keep a connection while it waits for the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_requests_than_connections_do_not_wait_for_each_other() {

@@ -14,7 +14,8 @@ use super::{Purchase, Reservation, ReservationStatus, Stock, queries::Reservatio
 use crate::{
     clock::Timestamp,
     db::{DbError, retried},
-    ids::{Cursor, DropId, Page, ReservationId, UserId},
+    ids::{DropId, ReservationId, UserId},
+    page::{Cursor, Page},
 };
 use queries::{
     CountActive, CountOfPerson, ListActive, ListNewestPurchases, ListOfPerson, ListPurchasesByIds,
