@@ -32,7 +32,9 @@ inputs = {
     "purchase": [({"reservationId": hold}, "reservationId")],
     "cancelReservation": [({"reservationId": hold}, "reservationId")],
     "cancelDrop": [({"dropId": ids[-5]}, "dropId")],
-    "createDrop": [(shoe, key) for key in ("name", "description", "imageUrl", "startsAt", "currency", "size")],
+    "createDrop": [(shoe, key) for key in ("name", "description", "imageUrl", "startsAt", "currency", "size")]
+    # With a key of its own each of the others would be another drop's.
+    + [(shoe | {"idempotencyKey": "judge-drop"}, "idempotencyKey")],
 }
 
 

@@ -128,6 +128,7 @@ fn drop(name: &str, description: &str, amount: i32, currency: &str) -> NewDrop {
         admission_required: false,
         sizes: None,
         stock: None,
+        intent: None,
     }
 }
 

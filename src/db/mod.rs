@@ -14,7 +14,10 @@ pub mod schema;
 mod statement;
 mod transaction;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use deadpool::{
     Runtime,
@@ -25,7 +28,7 @@ use diesel_async::{
     pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool as pool},
 };
 use secrecy::ExposeSecret as _;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
 pub use connect::{ConnectError, Connector};
 pub use error::{DbError, foreign_language};
@@ -43,8 +46,6 @@ pub type Connection = pool::Object<AsyncPgConnection>;
 
 /// How long a request waits for a connection before it is told that the server is overloaded.
 const POOL_WAIT: Duration = Duration::from_secs(2);
-/// How long a new connection may take, sign-in to PostgreSQL included.
-const CONNECT_WAIT: Duration = Duration::from_secs(3);
 
 /// An answer that is not there by then does not come.
 const ANSWER_WITHIN: Duration = Duration::from_millis(3_200);
@@ -78,6 +79,8 @@ pub struct Database {
     /// For stock transactions: they do not stand in line behind what only reads.
     sells: Pool,
     reads: Pool,
+    /// What takes long takes one connection of those for reading at a time, and waits for that without one.
+    at_length: Arc<Semaphore>,
     metrics: Metrics,
 }
 
@@ -103,6 +106,7 @@ impl Database {
         Ok(Self {
             sells: Self::pool(settings, metrics, sells)?,
             reads: Self::pool(settings, metrics, reads)?,
+            at_length: Arc::new(Semaphore::new(1)),
             metrics: metrics.clone(),
         })
     }
@@ -130,7 +134,7 @@ impl Database {
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
                 wait: Some(POOL_WAIT),
-                create: Some(CONNECT_WAIT),
+                create: Some(connect::CONNECT_WITHIN),
                 recycle: Some(Duration::from_secs(1)),
             })
             .build();
@@ -166,6 +170,9 @@ impl Database {
         &self,
         statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
+        let Ok(Ok(_turn)) = timeout(POOL_WAIT, self.at_length.acquire()).await else {
+            return Err(DbError::Overloaded("others that take long did not end in time".to_owned()));
+        };
         Self::run_on(&self.reads, LONG_ANSWER_WITHIN, statements).await
     }
 

@@ -3,6 +3,16 @@
 diesel::table! {
     use diesel::sql_types::*;
 
+    drop_keys (created_by, idempotency_key) {
+        created_by -> Uuid,
+        idempotency_key -> Text,
+        drop_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     drop_sizes (drop_id, size) {
         drop_id -> Uuid,
         size -> Text,
@@ -137,6 +147,7 @@ diesel::joinable!(sessions -> users (user_id));
 diesel::joinable!(stock_events -> drops (drop_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    drop_keys,
     drop_sizes,
     drops,
     pairs,

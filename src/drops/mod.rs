@@ -8,7 +8,7 @@ mod rules;
 mod state;
 
 pub(crate) use queries::{CatalogueRow, CatalogueTypes, catalogue_columns};
-pub use rules::{CreateRefusal, CreateRefusalCode, NewDrop, NewSize};
+pub use rules::{CreateRefusal, CreateRefusalCode, Intent, NewDrop, NewSize};
 pub use state::{Catalogue, DropState, DropStatus, FIRST_VERSION, Money, SizeStock, StockCount};
 
 use crate::{
@@ -74,21 +74,34 @@ impl Drops {
         Self { db: db.clone() }
     }
 
-    /// Makes a drop with its opening stock, which is version 1. It is all there or not at all.
+    /// Makes a drop with its opening stock, which is version 1. It is all there or not at all. With a key that its maker used
+    /// before it is the drop of then, as it is now.
     ///
     /// # Errors
     /// Every wrong field at once, or the database.
     pub async fn create(&self, new: NewDrop) -> Result<DropState, CreateError> {
         let checked = rules::check(new).map_err(CreateError::Refused)?;
         let id = DropId::new();
-        if !self
-            .db
-            .run_at_length(async |connection| queries::insert_drop(connection, id, checked).await)
-            .await?
-        {
-            return Err(CreateError::Refused(vec![CreateRefusal::ends_too_early()]));
+        let insert = async |connection: &mut _| queries::insert_drop(connection, id, &checked).await;
+        let is_new = self.db.run_at_length(insert).await?;
+        if is_new {
+            let made = self.find(id).await?;
+            return made.ok_or_else(|| DbError::Unexpected("a drop vanished".to_owned()).into());
         }
-        self.find(id).await?.ok_or_else(|| DbError::Unexpected("a drop vanished".to_owned()).into())
+        let refused = |refusal| Err(CreateError::Refused(vec![refusal]));
+        let Some(id) = self.find_made_before(&checked.new).await? else {
+            return refused(CreateRefusal::ends_too_early());
+        };
+        match self.find(id).await?.filter(|state| checked.is_made_as(state)) {
+            Some(state) => Ok(state),
+            None => refused(CreateRefusal::key_reused()),
+        }
+    }
+
+    /// With the same key, by the same person.
+    async fn find_made_before(&self, new: &NewDrop) -> Result<Option<DropId>, DbError> {
+        let Some(intent) = &new.intent else { return Ok(None) };
+        retried(|| self.db.run(async |connection| queries::find_by_key(connection, intent).await)).await
     }
 
     /// The drop, if there is one.

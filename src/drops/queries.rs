@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use diesel::{
-    Queryable,
+    OptionalExtension as _, Queryable,
     sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncConnection as _, RunQueryDsl as _, SimpleAsyncConnection as _};
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     Catalogue, DropState, DropStatus, ListDrops, Money, SizeStock, StockCount, VersionAt, Versions,
-    rules::CheckedDrop,
+    rules::{CheckedDrop, Intent},
 };
 use crate::{
     clock::{ClockReading, Timestamp},
@@ -243,11 +243,18 @@ pub(super) async fn find_now(connection: &mut Connection) -> Result<Timestamp> {
 
 statement!(
     InsertDrop -> SqlUuid,
-    "WITH new_drop AS (
+    "WITH times AS (
+        SELECT coalesce($7, statement_timestamp()) AS starts_at
+        WHERE $8 IS NULL OR $8 > greatest(coalesce($7, statement_timestamp()), statement_timestamp())
+     ), claimed AS (
+        INSERT INTO drop_keys (created_by, idempotency_key, drop_id)
+        SELECT $14, $15, $1 FROM times WHERE $15 IS NOT NULL
+        ON CONFLICT DO NOTHING RETURNING drop_id
+     ), new_drop AS (
         INSERT INTO drops (id, name, description, image_url, price_amount, price_currency, starts_at, ends_at,
                            hold_seconds, purchase_limit, admission_required, stock_version, created_at)
-        SELECT $1, $2, $3, $4, $5, $6, coalesce($7, statement_timestamp()), $8, $9, $10, $13, 1, statement_timestamp()
-        WHERE $8 IS NULL OR $8 > greatest(coalesce($7, statement_timestamp()), statement_timestamp())
+        SELECT $1, $2, $3, $4, $5, $6, starts_at, $8, $9, $10, $13, 1, statement_timestamp()
+        FROM times WHERE $15 IS NULL OR EXISTS (SELECT FROM claimed)
         RETURNING id, created_at
      ), opening AS (
         SELECT id, created_at, size, stock, position::integer
@@ -272,14 +279,17 @@ statement!(
         starts_at: Nullable<Timestamptz> => Option<Timestamp>,
         ends_at: Nullable<Timestamptz> => Option<Timestamp>, hold_seconds: Integer => i32,
         purchase_limit: Integer => i32, sizes: Array<Text> => Vec<String>, stocks: Array<Integer> => Vec<i32>,
-        admission_required: Bool => bool,
+        admission_required: Bool => bool, created_by: Nullable<SqlUuid> => Option<Uuid>,
+        key: Nullable<Text> => Option<String>,
     }
 );
 
-/// The drop, its sizes, its pairs and version 1 of its ledger. `false`: it would end too early.
-pub(super) async fn insert_drop(connection: &mut Connection, id: DropId, drop: CheckedDrop) -> Result<bool> {
+/// The drop, its sizes, its pairs and version 1 of its ledger. `false`: it would end too early, or its key stands for one that
+/// is there.
+pub(super) async fn insert_drop(connection: &mut Connection, id: DropId, drop: &CheckedDrop) -> Result<bool> {
     let CheckedDrop { new, sizes } = drop;
-    let (sizes, stocks) = sizes.into_iter().map(|size| (size.size, size.stock)).unzip();
+    let new = new.clone();
+    let (sizes, stocks) = sizes.iter().map(|size| (size.size.clone(), size.stock)).unzip();
     let insert = InsertDrop {
         id: id.0,
         name: new.name,
@@ -294,6 +304,8 @@ pub(super) async fn insert_drop(connection: &mut Connection, id: DropId, drop: C
         sizes,
         stocks,
         admission_required: new.admission_required,
+        created_by: new.intent.as_ref().map(|intent| intent.user.0),
+        key: new.intent.map(|intent| intent.key),
     };
     // A hundred thousand pairs take seconds.
     connection
@@ -303,4 +315,16 @@ pub(super) async fn insert_drop(connection: &mut Connection, id: DropId, drop: C
             Ok(!made.is_empty())
         })
         .await
+}
+
+statement!(
+    FindByKey -> SqlUuid,
+    "SELECT drop_id FROM drop_keys WHERE created_by = $1 AND idempotency_key = $2",
+    { created_by: SqlUuid => Uuid, key: Text => String }
+);
+
+/// The drop that this person made with this key.
+pub(super) async fn find_by_key(connection: &mut Connection, intent: &Intent) -> Result<Option<DropId>> {
+    let find = FindByKey { created_by: intent.user.0, key: intent.key.clone() };
+    Ok(find.get_result(connection).await.optional()?)
 }

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use unicode_normalization::UnicodeNormalization as _;
 use url::Url;
 
-use super::Money;
+use super::{DropState, Money};
 use crate::{
     clock::Timestamp,
+    ids::UserId,
     text::{is_blank, is_deceptive},
 };
 
@@ -16,7 +17,7 @@ const LONGEST_DESCRIPTION: usize = 5_000;
 const LONGEST_URL: usize = 2_048;
 const LONGEST_SIZE: usize = 32;
 const MOST_SIZES: usize = 100;
-/// Each pair is a row, and all are written by one statement, which has three seconds.
+/// Each pair is a row, and all are written by one statement (`db::LONG_STATEMENT`).
 const MOST_PAIRS: i64 = 100_000;
 const LONGEST_HOLD: i32 = 24 * 60 * 60;
 const HIGHEST_LIMIT: i32 = 10_000;
@@ -48,6 +49,17 @@ pub struct NewDrop {
     pub sizes: Option<Vec<NewSize>>,
     /// Pairs of a drop that comes in one size; or `sizes`.
     pub stock: Option<i32>,
+    /// The same again is the same drop.
+    pub intent: Option<Intent>,
+}
+
+/// What may be sent again.
+#[derive(Clone, Debug)]
+pub struct Intent {
+    /// Whose it is.
+    pub user: UserId,
+    /// Theirs, once per intent.
+    pub key: String,
 }
 
 /// The opening stock of a size.
@@ -76,6 +88,8 @@ pub enum CreateRefusalCode {
     EndsTooEarly,
     /// Both or neither.
     SizesOrStock,
+    /// The key stands for another drop.
+    IdempotencyKeyReused,
 }
 
 /// A wrong field.
@@ -106,6 +120,14 @@ impl CreateRefusal {
             "A drop ends after its start, and not in the past.",
         )
     }
+
+    pub(super) fn key_reused() -> Self {
+        Self::new(
+            CreateRefusalCode::IdempotencyKeyReused,
+            &["idempotencyKey"],
+            "This key was used for a drop that is not as this one.",
+        )
+    }
 }
 
 /// A drop whose fields are right, but for its times: those the database compares with its clock.
@@ -113,6 +135,24 @@ impl CreateRefusal {
 pub(super) struct CheckedDrop {
     pub(super) new: NewDrop,
     pub(super) sizes: Vec<NewSize>,
+}
+
+impl CheckedDrop {
+    /// Whether that is what was made of it.
+    pub(super) fn is_made_as(&self, state: &DropState) -> bool {
+        let (new, made) = (&self.new, &state.catalogue);
+        let sizes = self.sizes.iter().map(|size| (&size.size, size.stock));
+        new.name == made.name
+            && new.description == made.description
+            && new.image_url == made.image_url
+            && new.price == made.price
+            && new.starts_at.unwrap_or(made.created_at) == made.starts_at
+            && new.ends_at == made.ends_at
+            && new.hold_seconds == made.hold_seconds
+            && new.purchase_limit == made.purchase_limit
+            && new.admission_required == made.admission_required
+            && sizes.eq(state.sizes.iter().map(|size| (&size.size, size.count.total)))
+    }
 }
 
 /// Checks every field, so that a form can show everything that is wrong at once.

@@ -2,7 +2,7 @@
 
 use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, Value};
 
-use chrono::SubsecRound as _;
+use chrono::{SubsecRound as _, Timelike as _};
 
 use crate::clock::{Timestamp, to_rfc3339};
 
@@ -16,10 +16,12 @@ pub(super) struct DateTime(pub(super) Timestamp);
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {
         let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
-        let parsed = chrono::DateTime::parse_from_rfc3339(text);
+        let parsed = chrono::DateTime::parse_from_rfc3339(text).ok();
+        // A leap second, which chrono takes in any minute, is the next minute's first to PostgreSQL.
+        let parsed = parsed.filter(|at| at.nanosecond() < 1_000_000_000);
         parsed
             .map(|at| Self(at.to_utc().trunc_subsecs(3)))
-            .map_err(|_| InputValueError::custom("not an instant as in RFC 3339"))
+            .ok_or_else(|| InputValueError::custom("not an instant as in RFC 3339"))
     }
 
     fn to_value(&self) -> Value {

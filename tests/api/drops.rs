@@ -1,13 +1,14 @@
 //! The catalogue.
 
 use chrono::{TimeDelta, Utc};
+use diesel_async::SimpleAsyncConnection as _;
 use serde_json::{Value, json};
 use sneaker_drop::{
     drops::{DropStatus, StockCount},
     ids::DropId,
 };
 
-use crate::harness::{TestApp, codes, drive, drive_still, global};
+use crate::harness::{TestApp, at_once, codes, drive, drive_still, global};
 
 const CREATE: &str = "mutation($input: CreateDropInput!) { createDrop(input: $input) {
     drop { id name price { amount currency } status stockVersion totalStock availableStock holdSeconds purchaseLimit
@@ -44,6 +45,127 @@ async fn an_administrator_creates_a_drop_with_its_opening_stock() {
         assert_eq!(largest["drop"]["availableStock"], 100_000);
         let single = create(app, &admin.token, json!({ "name": "One", "price": price, "stock": 7 })).await;
         assert_eq!(single["drop"]["sizes"], json!([{ "size": "ONE", "totalStock": 7 }]));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_is_made_once_per_key() {
+    drive(async |app| {
+        let (admin, other) = (app.admin().await, app.admin().await);
+        let input = |key: &str, change: Value| {
+            let mut input = json!({
+                "name": "Runner", "price": { "amount": 1, "currency": "USD" }, "idempotencyKey": key,
+                "sizes": [{ "size": "US 9", "stock": 2 }, { "size": "US 10", "stock": 3 }],
+            });
+            change.as_object().unwrap().iter().for_each(|(name, value)| input[name] = value.clone());
+            input
+        };
+        let same = input("spring", json!({}));
+        let made = at_once((0..8).map(|_| create(app, &admin.token, same.clone()))).await;
+        assert!(made[0]["drop"]["id"].is_string(), "{}", made[0]);
+        assert!(made.iter().all(|one| one["drop"] == made[0]["drop"]), "{}", json!(made));
+        assert_eq!(app.count("SELECT count(*) AS count FROM drops").await, 1);
+
+        // As it is by now.
+        let id = DropId::decode(made[0]["drop"]["id"].as_str().unwrap()).unwrap();
+        app.hold(&app.buyer().await, id, "US 9").await;
+        let again = create(app, &admin.token, same.clone()).await;
+        assert_eq!(
+            (&again["drop"]["id"], &again["drop"]["stockVersion"]),
+            (&made[0]["drop"]["id"], &json!(2))
+        );
+
+        let fewer = json!([{ "size": "US 9", "stock": 2 }]);
+        for change in [
+            json!({ "name": "Walker" }),
+            json!({ "description": "Another." }),
+            json!({ "imageUrl": "https://x.example/" }),
+            json!({ "price": { "amount": 2, "currency": "USD" } }),
+            json!({ "startsAt": "2030-01-01T00:00:00Z" }),
+            json!({ "endsAt": "2090-01-01T00:00:00Z" }),
+            json!({ "holdSeconds": 61 }),
+            json!({ "purchaseLimit": 2 }),
+            json!({ "sizes": fewer }),
+            json!({ "sizes": null, "stock": 5 }),
+        ] {
+            let refused = create(app, &admin.token, input("spring", change.clone())).await;
+            assert_eq!(codes(&refused), ["IDEMPOTENCY_KEY_REUSED"], "{change}");
+            assert_eq!(refused["userErrors"][0]["field"], json!(["input", "idempotencyKey"]));
+            assert!(refused["drop"].is_null());
+        }
+        assert_eq!(app.count("SELECT count(*) AS count FROM drops").await, 1);
+
+        // Another key or another person is another drop, and a refusal is not remembered.
+        let late =
+            create(app, &admin.token, input("summer", json!({ "endsAt": "2020-01-01T00:00:00Z" }))).await;
+        assert_eq!(codes(&late), ["ENDS_TOO_EARLY"]);
+        for (token, key) in [(&admin.token, "summer"), (&other.token, "spring")] {
+            let new = create(app, token, input(key, json!({}))).await;
+            assert_eq!(new["drop"]["stockVersion"], 1, "{new}");
+            assert_ne!(new["drop"]["id"], made[0]["drop"]["id"]);
+        }
+        for _ in 0..2 {
+            create(app, &admin.token, input("spring", json!({ "idempotencyKey": null }))).await;
+        }
+        assert_eq!(app.count("SELECT count(*) AS count FROM drops").await, 5);
+        for key in ["", "a\nb", &"x".repeat(256)] {
+            let code =
+                app.error_code(Some(&admin.token), CREATE, json!({ "input": input(key, json!({})) })).await;
+            assert_eq!(code, "BAD_USER_INPUT", "{key:?}");
+        }
+    })
+    .await;
+}
+
+/// Retries of a large drop, while the first is on its way: connections that read are there for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn drops_are_made_one_at_a_time() {
+    drive_still(async |app| {
+        let admin = app.admin().await;
+        let input = json!({
+            "name": "Runner", "price": { "amount": 1, "currency": "USD" }, "stock": 1, "idempotencyKey": "spring",
+        });
+        let mut elsewhere = app.connection().await;
+        let claim = format!("INSERT INTO drop_keys VALUES ('{}', 'spring', '{}')", admin.user_id, DropId::new());
+        elsewhere.batch_execute(&format!("BEGIN; {claim}")).await.unwrap();
+        let variables = json!({ "input": input });
+        let made = at_once((0..6).map(|_| app.ask(Some(&admin.token), CREATE, variables.clone())));
+        let (made, ()) = tokio::join!(made, async {
+            app.wait_for_lock_waiters(1).await;
+            for _ in 0..8 {
+                app.data(None, "{ serverTime }", json!({})).await;
+            }
+            let waiting = "SELECT count(*) AS count FROM pg_stat_activity
+                           WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            assert!(app.count(waiting).await <= 1);
+            elsewhere.batch_execute("ROLLBACK").await.unwrap();
+        });
+        for made in made {
+            let code = made.pointer("/errors/0/extensions/code").and_then(Value::as_str);
+            assert!(matches!(code, None | Some("OVERLOADED")), "{made}");
+        }
+        assert!(create(app, &admin.token, input).await["drop"].is_object());
+        assert_eq!(app.count("SELECT count(*) AS count FROM drops").await, 1);
+    })
+    .await;
+}
+
+/// What its times allowed then they need not allow now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_that_is_over_is_found_by_its_key() {
+    drive(async |app| {
+        let admin = app.admin().await;
+        let input = json!({
+            "name": "Runner", "price": { "amount": 1, "currency": "USD" }, "stock": 1, "idempotencyKey": "autumn",
+            "startsAt": "2020-01-01T00:00:00Z", "endsAt": "2090-01-01T00:00:00Z",
+        });
+        let made = create(app, &admin.token, input.clone()).await;
+        app.sql("UPDATE drops SET ends_at = '2020-01-02T00:00:00Z'").await;
+        let mut over = input;
+        over["endsAt"] = json!("2020-01-02T00:00:00Z");
+        let again = create(app, &admin.token, over).await;
+        assert_eq!((&again["drop"]["id"], &again["drop"]["status"]), (&made["drop"]["id"], &json!("ENDED")));
     })
     .await;
 }
@@ -116,7 +238,10 @@ async fn every_wrong_field_of_a_drop_is_told_at_once() {
         ] {
             assert_eq!(codes(&create(app, &admin.token, good(change.clone())).await), [code], "{change}");
         }
-        for input in [json!({ "startsAt": "yesterday" }), json!({ "stock": 3_000_000_000_i64 })] {
+        // A leap second is the next minute's first to PostgreSQL, and the last of 9999 is beyond.
+        let leaps = ["2030-01-01T00:00:60Z", "9999-12-31T23:59:60Z"].map(|at| json!({ "startsAt": at }));
+        let others = [json!({ "startsAt": "yesterday" }), json!({ "stock": 3_000_000_000_i64 })];
+        for input in others.into_iter().chain(leaps) {
             let input = json!({ "input": good(input) });
             assert!(app.ask(Some(&admin.token), CREATE, input).await["errors"][0]["extensions"]["code"].is_string());
         }

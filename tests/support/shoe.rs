@@ -17,5 +17,6 @@ pub fn shoe(sizes: &[(&str, i32)], hold_seconds: i32, purchase_limit: i32) -> Ne
         admission_required: false,
         sizes: Some(sizes.collect()),
         stock: None,
+        intent: None,
     }
 }

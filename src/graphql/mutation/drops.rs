@@ -2,11 +2,11 @@
 
 use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
 
-use super::user_error;
+use super::{check_key, user_error};
 use crate::{
-    drops::{CreateError, CreateRefusal, CreateRefusalCode, NewDrop, NewSize},
+    drops::{CreateError, CreateRefusal, CreateRefusalCode, Intent, NewDrop, NewSize},
     graphql::{date_time::DateTime, drop::SneakerDrop, error::ApiError, money::MoneyInput, request::request},
-    ids::DropId,
+    ids::{DropId, UserId},
     stock::StockError,
 };
 
@@ -47,23 +47,28 @@ pub(super) struct CreateDropInput {
     sizes: Option<Vec<DropSizeInput>>,
     /// Pairs of a drop that comes in one size only, 1 to 100,000.
     stock: Option<i32>,
+    /// Chosen by the client, once per intent; 1 to 255 printable characters, scoped to the administrator. A retry with the
+    /// same key gets the drop that was made, as it is today. Refusals are not remembered. Left out, each call makes a drop of
+    /// its own: after an answer that was lost, look at `drops` before trying again.
+    idempotency_key: Option<String>,
 }
 
-impl From<CreateDropInput> for NewDrop {
-    fn from(input: CreateDropInput) -> Self {
+impl CreateDropInput {
+    fn made_by(self, user: UserId) -> NewDrop {
         let size = |size: DropSizeInput| NewSize { size: size.size, stock: size.stock };
-        Self {
-            name: input.name,
-            description: input.description,
-            image_url: input.image_url,
-            price: input.price.into(),
-            starts_at: input.starts_at.map(|at| at.0),
-            ends_at: input.ends_at.map(|at| at.0),
-            hold_seconds: input.hold_seconds.unwrap_or(60),
-            purchase_limit: input.purchase_limit.unwrap_or(1),
-            admission_required: input.admission_required.unwrap_or(false),
-            sizes: input.sizes.map(|sizes| sizes.into_iter().map(size).collect()),
-            stock: input.stock,
+        NewDrop {
+            name: self.name,
+            description: self.description,
+            image_url: self.image_url,
+            price: self.price.into(),
+            starts_at: self.starts_at.map(|at| at.0),
+            ends_at: self.ends_at.map(|at| at.0),
+            hold_seconds: self.hold_seconds.unwrap_or(60),
+            purchase_limit: self.purchase_limit.unwrap_or(1),
+            admission_required: self.admission_required.unwrap_or(false),
+            sizes: self.sizes.map(|sizes| sizes.into_iter().map(size).collect()),
+            stock: self.stock,
+            intent: self.idempotency_key.map(|key| Intent { user, key }),
         }
     }
 }
@@ -86,6 +91,8 @@ pub(super) enum CreateDropErrorCode {
     EndsTooEarly,
     /// Both or neither of `sizes` and `stock`.
     SizesOrStock,
+    /// This key was used before for a drop that is not as this one.
+    IdempotencyKeyReused,
 }
 
 user_error!(
@@ -105,7 +112,7 @@ impl From<CreateRefusal> for CreateDropUserError {
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct CreateDropPayload {
-    /// The new drop; null when it was refused.
+    /// The drop; null when it was refused.
     drop: Option<SneakerDrop>,
     /// Every field that is malformed, at once; where none is, what else stands in the way.
     user_errors: Vec<CreateDropUserError>,
@@ -147,16 +154,16 @@ pub(super) struct DropMutation;
 
 #[Object(serial)]
 impl DropMutation {
-    /// Announces a drop with its opening stock. Administrators only. Twice makes two: after an answer that was lost look at
-    /// `drops` before it is tried again.
+    /// Announces a drop with its opening stock. Administrators only.
     async fn create_drop(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The new drop.")] input: CreateDropInput,
     ) -> Result<CreateDropPayload, ApiError> {
         let request = request(ctx);
-        request.admin().await?;
-        match request.app().create_drop(input.into()).await {
+        let admin = request.admin().await?;
+        check_key(input.idempotency_key.as_deref())?;
+        match request.app().create_drop(input.made_by(admin.id)).await {
             Ok(state) => {
                 Ok(CreateDropPayload { drop: Some(SneakerDrop::new(state)), user_errors: Vec::new() })
             }

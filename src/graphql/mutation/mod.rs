@@ -8,7 +8,7 @@ mod reserve;
 
 use async_graphql::{Interface, MergedObject};
 
-use super::{drop::SneakerDrop, reservation::Reservation};
+use super::{drop::SneakerDrop, error::ApiError, reservation::Reservation};
 use crate::stock::Answer;
 use accounts::{AccountMutation, LoginUserError, RefreshUserError, SignupUserError};
 use cancel_reservation::{CancelReservationMutation, CancelReservationUserError};
@@ -55,6 +55,21 @@ pub(super) enum UserError {
     Purchase(PurchaseUserError),
     /// Of `cancelReservation`.
     CancelReservation(CancelReservationUserError),
+}
+
+const LONGEST_KEY: usize = 255;
+
+/// Whether that can be an idempotency key.
+fn check_key(key: Option<&str>) -> Result<(), ApiError> {
+    let Some(key) = key else { return Ok(()) };
+    let length = key.chars().count();
+    match (1..=LONGEST_KEY).contains(&length) && !key.chars().any(char::is_control) {
+        true => Ok(()),
+        false => {
+            let message = format!("idempotencyKey: a key has 1 to {LONGEST_KEY} printable characters.");
+            Err(ApiError::BadUserInput(message))
+        }
+    }
 }
 
 /// The parts of an answer of the stock that every payload has.

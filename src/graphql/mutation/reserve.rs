@@ -2,7 +2,7 @@
 
 use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
 
-use super::{parts, user_error};
+use super::{check_key, parts, user_error};
 use crate::{
     graphql::{
         date_time::DateTime, drop::SneakerDrop, error::ApiError, request::request, reservation::Reservation,
@@ -10,8 +10,6 @@ use crate::{
     ids::DropId,
     stock::{Reserve, ReserveRefusal, StockError},
 };
-
-const LONGEST_KEY: usize = 255;
 
 /// What to hold.
 #[derive(InputObject)]
@@ -157,18 +155,6 @@ impl ReserveMutation {
                 })
             }
             Err(error) => Err(error.into()),
-        }
-    }
-}
-
-fn check_key(key: Option<&str>) -> Result<(), ApiError> {
-    let Some(key) = key else { return Ok(()) };
-    let length = key.chars().count();
-    match (1..=LONGEST_KEY).contains(&length) && !key.chars().any(char::is_control) {
-        true => Ok(()),
-        false => {
-            let message = format!("idempotencyKey: a key has 1 to {LONGEST_KEY} printable characters.");
-            Err(ApiError::BadUserInput(message))
         }
     }
 }
