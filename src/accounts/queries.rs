@@ -237,11 +237,13 @@ statement!(
     ListEnded -> (Timestamptz, Nullable<SqlUuid>, Nullable<Timestamptz>),
     "SELECT statement_timestamp(), ended.id, ended.ended_at
      FROM (SELECT) AS once
-     LEFT JOIN sessions AS ended ON ended.ended_at > coalesce($1, statement_timestamp() - $2)",
+     LEFT JOIN sessions AS ended ON ended.ended_at >
+        CASE WHEN $1 <= statement_timestamp() THEN $1 ELSE statement_timestamp() - $2 END",
     { since: Nullable<Timestamptz> => Option<Timestamp>, horizon: Interval => TimeDelta }
 );
 
-/// The database clock, and the sessions that ended after `since`, or within `horizon` when there is none.
+/// The database clock, and the sessions that ended after `since`; within `horizon` when there is none, or it lies ahead, for
+/// the clock was set back.
 pub(super) async fn list_ended(
     connection: &mut Connection,
     since: Option<Timestamp>,

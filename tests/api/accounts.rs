@@ -162,6 +162,42 @@ async fn refresh_tokens_are_stored_as_hashes_only() {
     .await;
 }
 
+/// As with another PostgreSQL after a failover, or a clock that was ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ended_is_known_after_the_databases_clock_was_set_back() {
+    drive_still(async |app| {
+        // Found before PostgreSQL's own by whoever connects from now on.
+        app.sql("CREATE SCHEMA set_clock").await;
+        app.sql("CREATE TABLE set_clock.ahead AS SELECT interval '0' AS by").await;
+        app.sql(
+            "CREATE FUNCTION set_clock.statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE AS
+             'SELECT pg_catalog.statement_timestamp() + by FROM set_clock.ahead'",
+        )
+        .await;
+        let search =
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = set_clock, pg_catalog, public',
+                      current_database()); END $$";
+        app.sql(search).await;
+        let elsewhere = app.still_second().await;
+        let accounts = &elsewhere.app.accounts;
+        let signed_up = signup(app, "mika", "mika@buyers.example", "long enough 12").await;
+        let token = text(&signed_up, "accessToken");
+        accounts.look_for_ended().await.unwrap();
+        assert!(accounts.authenticate(token).is_ok());
+
+        app.sql("UPDATE set_clock.ahead SET by = interval '20 minutes'").await;
+        accounts.look_for_ended().await.unwrap();
+        app.sql("UPDATE sessions SET ended_at = pg_catalog.statement_timestamp(), end_reason = 'logout'")
+            .await;
+        accounts.look_for_ended().await.unwrap();
+        app.sql("UPDATE set_clock.ahead SET by = interval '0'").await;
+        accounts.look_for_ended().await.unwrap();
+        assert!(accounts.authenticate(token).is_err(), "its session has ended");
+        elsewhere.stop().await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn logout_ends_this_session_or_every_one() {
     drive(async |app| {
