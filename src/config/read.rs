@@ -23,9 +23,21 @@ fn read_env_file(path: &Path) -> Result<HashMap<String, String>, String> {
     if !path.exists() {
         return Ok(HashMap::new());
     }
-    dotenvy::from_path_iter(path)
-        .and_then(|lines| lines.collect())
-        .map_err(|error| format!(".env: cannot be read: {error}"))
+    let lines = dotenvy::from_path_iter(path).map_err(|error| format!(".env: cannot be read: {error}"))?;
+    let mut read = HashMap::new();
+    let mut before = "the beginning".to_owned();
+    for line in lines {
+        let (name, value) = line.map_err(|error| match error {
+            // The library repeats what it could not read, which may be a secret.
+            dotenvy::Error::LineParse(..) => {
+                format!(".env: what follows {before} is not NAME=value; a value with spaces needs quotes")
+            }
+            error => format!(".env: cannot be read: {error}"),
+        })?;
+        before.clone_from(&name);
+        read.insert(name, value);
+    }
+    Ok(read)
 }
 
 fn parse(scope: Scope, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigProblems> {
@@ -130,6 +142,17 @@ mod tests {
         }
         assert!(problems.iter().any(|problem| problem.starts_with("JWT_REFRESH_SECRET: is required")));
         assert!(!problems.concat().contains("hunter2"), "a password was repeated: {problems:?}");
+    }
+
+    #[test]
+    fn a_line_of_the_file_that_cannot_be_read_is_placed_and_not_repeated() {
+        let path = std::env::temp_dir().join(format!("sneaker-drop-{}.env", uuid::Uuid::now_v7()));
+        for line in ["DATABASE_URL=postgres://u:hunter2 pw@h/db", "JWT_ACCESS_SECRET='hunter2"] {
+            std::fs::write(&path, format!("PORT=4000\n{line}\n")).expect("a folder for temporary files");
+            let problem = read_env_file(&path).expect_err(line);
+            assert!(problem.contains("follows PORT") && !problem.contains("hunter2"), "{problem}");
+        }
+        std::fs::remove_file(&path).expect("it was written");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::config::LogFormat;
 pub use metrics::{Metrics, Outcome, PoolLabel, PoolStateLabel};
 
 /// Where libraries print what passes through them: what is bound to statements, addresses and hashes among it, and what
-/// is said over sockets, a token to begin with.
-const TELL_TALES: [&str; 3] = ["tokio_postgres::query", "tungstenite", "tokio_tungstenite"];
+/// is said over sockets, a token to begin with, and the URL by which NATS is reached.
+const TELL_TALES: [&str; 4] = ["tokio_postgres::query", "tungstenite", "tokio_tungstenite", "async_nats"];
 
 /// What of the log is wanted, by a filter as `RUST_LOG` has it. Whatever that says, no secret is logged.
 pub fn log_filter(wanted: &str) -> EnvFilter {
@@ -46,12 +46,15 @@ mod tests {
     fn no_filter_makes_libraries_tell_what_passes_through_them() {
         for wanted in [
             "trace",
-            "info, tungstenite::protocol=trace ,tokio_postgres::query=debug",
+            "info, tungstenite::protocol=trace ,tokio_postgres::query=debug,async_nats::connector=debug",
             "tokio_postgres=trace",
         ] {
             let filter = log_filter(wanted).to_string();
-            let mut about = filter.split(',').filter(|it| it.contains("tungstenite") || it.contains("query"));
-            assert!(about.all(|directive| directive.ends_with("=info")), "{filter}");
+            for library in ["tungstenite", "query", "async_nats"] {
+                let about: Vec<&str> =
+                    filter.split(',').filter(|directive| directive.contains(library)).collect();
+                assert!(!about.is_empty() && about.iter().all(|it| it.ends_with("=info")), "{filter}");
+            }
         }
         assert!(log_filter("info,[reserve{size=9}]=trace").to_string().contains("reserve"));
     }
