@@ -11,6 +11,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
 };
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
@@ -36,6 +37,9 @@ const LIMITS: &str = "SET default_transaction_isolation = 'read committed'; \
 /// fifth of its time on that.
 const PLANS: &str = "SET enable_seqscan = off; SET enable_sort = off; SET jit = off; \
     SET plan_cache_mode = force_generic_plan";
+
+/// How long a new connection may take, sign-in to PostgreSQL included. Whatever listens may accept and say nothing.
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
 /// A connection could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +86,9 @@ impl Connector {
         url.set_query(None);
         if !rest.is_empty() {
             url.query_pairs_mut().extend_pairs(rest);
+            // As a form has it a space is a plus, which the driver takes for one.
+            let spaced = url.query().map(|query| query.replace('+', "%20"));
+            url.set_query(spaced.as_deref());
         }
         let option = |name: &str| ours.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let mut config: tokio_postgres::Config = url
@@ -117,11 +124,16 @@ impl Connector {
         self
     }
 
-    /// Connects.
+    /// Connects, or gives up after [`CONNECT_WITHIN`].
     ///
     /// # Errors
     /// `Connect` with the cause.
     pub async fn connect(&self) -> Result<AsyncPgConnection, ConnectError> {
+        let no_answer = |_| Err(ConnectError::Connect("no answer in time".to_owned()));
+        timeout(CONNECT_WITHIN, self.sign_in()).await.unwrap_or_else(no_answer)
+    }
+
+    async fn sign_in(&self) -> Result<AsyncPgConnection, ConnectError> {
         let (client, connection) = self
             .config
             .connect(self.tls.clone())
@@ -230,5 +242,31 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio_postgres::config::Host;
+
+    use super::*;
+
+    #[test]
+    fn spaces_of_a_url_stay_spaces_and_pluses_pluses() {
+        let url = "postgres:///drops?host=%2Ftmp%2Fa%20b&options=-c%20work_mem%3D8MB%20-c%20x.y%3D1%2B1&sslmode=disable";
+        let connector = Connector::new(&url.into()).unwrap();
+        assert_eq!(connector.config.get_options(), Some("-c work_mem=8MB -c x.y=1+1"));
+        assert_eq!(connector.config.get_hosts(), [Host::Unix("/tmp/a b".into())]);
+    }
+
+    /// Such as a balancer without anything behind it.
+    #[tokio::test]
+    async fn whoever_accepts_and_says_nothing_is_given_up() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://{}/drops?sslmode=disable", silent.local_addr().unwrap());
+        let connector = Connector::new(&url.into()).unwrap();
+        let Err(error) = connector.connect().await else { panic!("nobody is there") };
+        assert!(error.to_string().contains("no answer in time"), "{error}");
     }
 }

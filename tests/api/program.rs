@@ -359,6 +359,17 @@ async fn one_address_has_so_many_connections_and_a_proxy_has_more() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_postgresql_starts_under_any_umask_and_in_a_folder_with_a_space() {
+    let dir = PathBuf::from(format!("/tmp/sneaker drop-private-{}", Uuid::now_v7().simple()));
+    let mut migrate = Command::new("sh");
+    migrate.args(["-c", "umask 077; exec \"$0\" migrate", env!("CARGO_BIN_EXE_sneaker-drop")]).env_clear();
+    migrate.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("DATA_DIR", &dir);
+    let output = migrate.current_dir(std::env::temp_dir()).stdin(Stdio::null()).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
 /// First run, commands beside it, kill and restart, all in one: each step needs the one before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_postgresql_needs_nothing_and_survives_a_kill() {

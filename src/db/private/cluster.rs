@@ -1,9 +1,9 @@
 //! The cluster itself, over PostgreSQL's own `initdb` and `pg_ctl`.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::ErrorKind,
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -147,7 +147,10 @@ impl Cluster {
             "# Written at each start.\nlisten_addresses = ''\nport = 5432\nunix_socket_directories = '{socket_dir}'\n\
              unix_socket_permissions = 0700\nmax_connections = 600\n"
         );
-        fs::write(&conf, settings).map_err(|error| PrivateError::io(&conf, error))?;
+        // Read by PostgreSQL's own user, whatever the umask of ours; nobody else comes into the folder.
+        fs::write(&conf, settings)
+            .and_then(|()| fs::set_permissions(&conf, Permissions::from_mode(0o644)))
+            .map_err(|error| PrivateError::io(&conf, error))?;
         let log = self.place.home.join("postgres.log");
         let mut start = self.command("pg_ctl");
         start.args(["start", wait, "--silent", "--timeout", START_SECONDS, "--pgdata"]);
