@@ -34,10 +34,12 @@ impl DbError {
     }
 }
 
+pub(super) const LOCK_TIMED_OUT: &str = "due to lock timeout";
+
 /// diesel keeps the SQLSTATE to itself, so these are told by the text, which PostgreSQL writes in the language
 /// of `lc_messages`; in another one than English they count as `Unexpected`: see [`foreign_language`].
 const BUSY: &[&str] =
-    &["due to lock timeout", "due to statement timeout", "too many clients", "remaining connection slots"];
+    &[LOCK_TIMED_OUT, "due to statement timeout", "too many clients", "remaining connection slots"];
 const GONE: &[&str] = &[
     "terminating connection",
     "the database system is",

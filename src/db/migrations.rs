@@ -1,16 +1,24 @@
 //! Brings the database to this version's schema, once, however many servers start together.
 
+use std::time::Duration;
+
 use diesel::{QueryDsl as _, migration::MigrationSource, pg::Pg};
-use diesel_async::{AsyncMigrationHarness, RunQueryDsl as _};
+use diesel_async::{AsyncMigrationHarness, RunQueryDsl as _, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use secrecy::SecretString;
 
-use super::{ConnectError, Connection, Connector, DbError};
+use super::{ConnectError, Connection, Connector, DbError, error::LOCK_TIMED_OUT};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// Key of the advisory lock under which migrations run: "sneakers" in ASCII.
 const LOCK: i64 = 0x736e_6561_6b65_7273;
+
+/// While a migration waits for a table, so does whoever comes after it: a dump or a forgotten session that has the table in its
+/// transaction would stop every sale. So it waits for a second, lets them by, and tries again.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '1s'";
+const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+const MOST_TRIES: u32 = 40;
 
 /// The schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -38,11 +46,29 @@ pub async fn migrate(url: &SecretString) -> Result<Vec<String>, MigrationError> 
         let lock = diesel::sql_query(format!("SELECT pg_advisory_lock({LOCK})"));
         lock.execute(&mut connection).await.map_err(|error| failed(&error))?;
     }
+    connection.batch_execute(LOCK_TIMEOUT).await.map_err(|error| failed(&error))?;
     // The harness blocks its thread: on one of the runtime's own, whatever else the caller's task does would wait.
     let ran = tokio::task::spawn_blocking(move || {
         let mut harness = AsyncMigrationHarness::new(connection);
-        let versions = harness.run_pending_migrations(MIGRATIONS).map_err(|error| error.to_string())?;
-        Ok(versions.iter().map(ToString::to_string).collect())
+        let mut ran = Vec::new();
+        let mut tries = 1;
+        // One by one: those before the one that has to wait are done.
+        while harness.has_pending_migration(MIGRATIONS).map_err(|error| error.to_string())? {
+            match harness.run_next_migration(MIGRATIONS) {
+                Ok(version) => ran.push(version.to_string()),
+                Err(error) if error.to_string().contains(LOCK_TIMED_OUT) && tries < MOST_TRIES => {
+                    if tries == 1 {
+                        tracing::warn!(
+                            "a migration waits for a transaction elsewhere that uses its tables; trying again"
+                        );
+                    }
+                    tries += 1;
+                    std::thread::sleep(BETWEEN_TRIES);
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(ran)
     });
     ran.await.map_err(|error| failed(&error))?.map_err(MigrationError::Failed)
 }
