@@ -74,9 +74,10 @@ pub(super) fn normal_password(password: &str) -> SecretString {
     password.chars().take(PASSWORD_CHARACTERS.end() * 4).nfkc().collect::<String>().into()
 }
 
-/// The form in which addresses are stored and compared. Some servers tell `A@` from `a@`; no person does.
+/// The form in which addresses are stored and compared. Some servers tell `A@` from `a@`; no person does. Three characters may
+/// become one, and what is cut off here must be too long all the same.
 pub(super) fn normal_email(email: &str) -> String {
-    let normal = email.trim().chars().take(LONGEST_EMAIL + 1).nfkc().collect::<String>().to_lowercase();
+    let normal = email.trim().chars().take((LONGEST_EMAIL + 1) * 4).nfkc().collect::<String>().to_lowercase();
     // PostgreSQL's text cannot hold a NUL; with this in its place it is still no address.
     normal.replace('\0', "\u{fffd} ")
 }
@@ -125,6 +126,13 @@ mod tests {
 
     fn refusals(username: &str, email: &str, password: &str) -> Vec<SignupRefusal> {
         check_signup(username, email, password).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn an_address_is_not_cut_into_another() {
+        let label = "u\u{308}\u{301}".repeat(20);
+        let email = normal_email(&format!("a@{label}.{label}.{label}.{label}.{}", "b".repeat(40)));
+        assert!(email.len() <= LONGEST_EMAIL && email.ends_with(&"b".repeat(40)), "{email}");
     }
 
     #[test]
