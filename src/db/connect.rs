@@ -124,7 +124,7 @@ impl Connector {
         self
     }
 
-    /// Connects, or gives up after [`CONNECT_WITHIN`].
+    /// Connects, or gives up after three seconds.
     ///
     /// # Errors
     /// `Connect` with the cause.
