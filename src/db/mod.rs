@@ -170,10 +170,13 @@ impl Database {
         &self,
         statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
-        let Ok(Ok(_turn)) = timeout(POOL_WAIT, self.at_length.acquire()).await else {
-            return Err(DbError::Overloaded("others that take long did not end in time".to_owned()));
+        let waited = async {
+            let turn = self.at_length.acquire().await;
+            Ok::<_, DbError>((turn, self.reads.get().await?))
         };
-        Self::run_on(&self.reads, LONG_ANSWER_WITHIN, statements).await
+        let late = |_| DbError::Overloaded("others that take long did not end in time".to_owned());
+        let (_turn, connection) = timeout(POOL_WAIT, waited).await.map_err(late)??;
+        Self::run_over(connection, LONG_ANSWER_WITHIN, statements).await
     }
 
     /// The same for what stock transactions wait for, on a connection of theirs.
@@ -192,7 +195,15 @@ impl Database {
         within: Duration,
         statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
-        let mut lent = Lent(Some(pool.get().await?));
+        Self::run_over(pool.get().await?, within, statements).await
+    }
+
+    async fn run_over<T>(
+        connection: Connection,
+        within: Duration,
+        statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
+    ) -> Result<T, DbError> {
+        let mut lent = Lent(Some(connection));
         let Some(connection) = &mut lent.0 else { unreachable!("it was lent just now") };
         match timeout(within, statements(connection)).await {
             Ok(Ok(done)) => {
