@@ -125,7 +125,7 @@ impl CreateRefusal {
         Self::new(
             CreateRefusalCode::IdempotencyKeyReused,
             &["idempotencyKey"],
-            "This key was used for a drop that is not as this one.",
+            "This key was used for a drop that differs from this one.",
         )
     }
 }

@@ -91,7 +91,7 @@ pub(super) enum CreateDropErrorCode {
     EndsTooEarly,
     /// Both or neither of `sizes` and `stock`.
     SizesOrStock,
-    /// This key was used before for a drop that is not as this one.
+    /// This key was used before for a drop that differs from this one.
     IdempotencyKeyReused,
 }
 
