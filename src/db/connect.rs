@@ -39,7 +39,7 @@ const PLANS: &str = "SET enable_seqscan = off; SET enable_sort = off; SET jit = 
     SET plan_cache_mode = force_generic_plan";
 
 /// How long a new connection may take, sign-in to PostgreSQL included. Whatever listens may accept and say nothing.
-pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
 /// A connection could not be made.
 #[derive(Debug, thiserror::Error)]

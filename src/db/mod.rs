@@ -134,7 +134,8 @@ impl Database {
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
                 wait: Some(POOL_WAIT),
-                create: Some(connect::CONNECT_WITHIN),
+                // `Connector::connect` gives up by itself.
+                create: None,
                 recycle: Some(Duration::from_secs(1)),
             })
             .build();
