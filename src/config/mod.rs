@@ -32,7 +32,7 @@ const fn setting(name: &'static str, default: &'static str, meaning: &'static st
 
 /// Every setting, in the order in which `--help` shows them.
 pub const SETTINGS: &[Setting] = &[
-    setting("HOST", "127.0.0.1", "address to listen on"),
+    setting("HOST", "127.0.0.1", "IP address to listen on"),
     setting("PORT", "4000", "port to listen on; 0 picks a free one and the log says which"),
     setting(
         "DATABASE_URL",
