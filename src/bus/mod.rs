@@ -34,6 +34,8 @@ const BETWEEN_MESSAGES: Duration = Duration::from_millis(25);
 const MOST_DROPS: usize = 100;
 /// How long after a link broke another is tried.
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+/// How often it is logged that there is none.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// A link that takes longer for a message, or to be made, is taken for broken: the other end may be gone without a word.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
@@ -123,11 +125,11 @@ impl Bus {
 
     /// Carries hints for as long as it is polled, and tells `hear` of each. Errors are logged and another link is made.
     pub async fn run(self, hear: impl Fn(Hint)) {
-        let mut is_first = true;
+        let mut warned: Option<Instant> = None;
         loop {
             let error = match answered(self.0.transport.connect()).await {
                 Ok(link) => {
-                    if !std::mem::take(&mut is_first) {
+                    if warned.take().is_some() {
                         tracing::info!("the bus is back");
                     }
                     self.0.metrics.bus_links.set(1);
@@ -137,8 +139,10 @@ impl Bus {
                 }
                 Err(error) => error,
             };
-            tracing::warn!(%error, "no bus: what other servers do shows when the poll has found it");
-            is_first = false;
+            if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                warned = Some(Instant::now());
+                tracing::warn!(%error, "no bus: what other servers do shows when the poll has found it");
+            }
             tokio::time::sleep(BETWEEN_TRIES).await;
             // Whoever listens now has polled since.
             *self.outbox() = Outbox::default();

@@ -1,6 +1,6 @@
 //! Over NATS, for many servers: PostgreSQL has other work then.
 
-use async_nats::{Client, Subscriber};
+use async_nats::{Client, ConnectOptions, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -23,7 +23,9 @@ impl Nats {
 impl Transport for Nats {
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Link>, LinkError>> {
         async {
-            let client = async_nats::connect(self.0.expose_secret()).await.map_err(broken)?;
+            // It tries once to come back by itself. Then this link has ended, so that it shows, and another is made.
+            let options = ConnectOptions::new().max_reconnects(1);
+            let client = options.connect(self.0.expose_secret()).await.map_err(broken)?;
             let heard = client.subscribe(SUBJECT).await.map_err(broken)?;
             // The server knows of the subscription before this server counts as listening.
             client.flush().await.map_err(broken)?;
@@ -33,7 +35,6 @@ impl Transport for Nats {
     }
 }
 
-/// The client makes its connection anew by itself; meanwhile nothing is heard.
 struct Subscribed {
     client: Client,
     heard: Subscriber,
@@ -51,7 +52,7 @@ impl Link for Subscribed {
     fn receive(&mut self) -> BoxFuture<'_, Result<String, LinkError>> {
         async {
             let heard = self.heard.next().await;
-            let heard = heard.ok_or_else(|| LinkError::Broken("the client was closed".to_owned()))?;
+            let heard = heard.ok_or_else(|| LinkError::Broken("NATS: the connection is gone".to_owned()))?;
             Ok(String::from_utf8_lossy(&heard.payload).into_owned())
         }
         .boxed()

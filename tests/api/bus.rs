@@ -27,11 +27,16 @@ struct NatsServer(Child, String);
 
 impl NatsServer {
     fn start() -> Self {
+        Self::start_on("-1")
+    }
+
+    /// `-1` picks a port.
+    fn start_on(port: &str) -> Self {
         // Debian keeps it where only root looks.
         let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
         let mut child = Command::new("nats-server")
             .env("PATH", path)
-            .args(["--addr", "127.0.0.1", "--port", "-1"])
+            .args(["--addr", "127.0.0.1", "--port", port])
             .stderr(Stdio::piped())
             .spawn()
             .expect("Debian's nats-server, which script/setup --tests installs");
@@ -91,6 +96,24 @@ async fn the_bus_over_postgresql_keeps_the_contract() {
 async fn the_bus_over_nats_keeps_the_contract() {
     let server = NatsServer::start();
     drive(async |app| contract(app, nats(&server)).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bus_that_is_gone_shows_and_comes_back() {
+    let server = NatsServer::start();
+    let url = server.1.clone();
+    let (_, metrics, heard, running) = listening(nats(&server)());
+    eventually(async || metrics.bus_links.get() == 1).await;
+    drop(server);
+    eventually(async || metrics.bus_links.get() == 0).await;
+    let server = NatsServer::start_on(url.rsplit_once(':').unwrap().1);
+    eventually(async || metrics.bus_links.get() == 1).await;
+    let program = Bus::over(Nats::new(&url.into()), &Metrics::default());
+    program.tell(Hint::Sessions);
+    program.deliver().await.unwrap();
+    eventually(async || heard.lock().unwrap().contains(&Hint::Sessions)).await;
+    running.abort();
+    drop(server);
 }
 
 async fn contract(app: &TestApp, end: Ends) {
