@@ -9,7 +9,7 @@ use crate::{
     admission::Admissions,
     bus::{Bus, Hint},
     config::{Limits, TokenSecrets},
-    db::{self, Database, DbError},
+    db::{self, Database, DbError, SchemaError},
     drops::{CreateError, CreateRefusal, DropState, Drops, NewDrop},
     feed::Feed,
     stock::Stock,
@@ -107,10 +107,10 @@ impl App {
     ///
     /// # Errors
     /// Why not.
-    pub async fn check_ready(&self) -> Result<(), DbError> {
+    pub async fn check_ready(&self) -> Result<(), SchemaError> {
         match self.db.run(async |connection| db::pending_migrations(connection).await).await? {
             0 => Ok(()),
-            pending => Err(DbError::Unavailable(format!("{pending} migrations have not run"))),
+            pending => Err(SchemaError::Behind(pending)),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 use super::{Failure, database::with_database, signals::Interrupted};
 use crate::{
     config::Config,
-    db::Connector,
+    db::{self, Connector, SchemaError, private::Role},
     stock::audit::{self, Finding, OpenTransaction, Seen, Totals, Watch},
 };
 
@@ -25,20 +25,12 @@ const FAR_BEHIND: i64 = 5_000;
 
 /// Looks once, or each second until the law is broken.
 pub(super) async fn audit(config: &Config, json: bool, watch: bool) -> Result<ExitCode, Failure> {
-    // Others that use a private PostgreSQL make it; here there would be nothing to look at.
-    if config.database.url.is_none() && !config.data_dir.try_exists()? {
-        let dir = config.data_dir.display();
-        return Err(format!(
-            "there is no data in {dir}: set DATA_DIR or DATABASE_URL, or start the server first"
-        )
-        .into());
-    }
-    let looked = with_database(config, async |reached| {
+    let looked = with_database(config, Role::Visitor, async |reached| {
         let connector = Connector::new(reached.settings.url.as_ref().ok_or("no database is set")?)?;
         if watch {
             return watch_law(&connector, json).await;
         }
-        let findings = audit::audit(&mut connector.connect().await?).await?;
+        let findings = audit::audit(&mut connect(&connector).await?).await?;
         match (json, findings.is_empty()) {
             (true, ok) => {
                 println!("{}", json!({ "ok": ok, "rules": audit::RULE_COUNT, "findings": findings }));
@@ -131,9 +123,18 @@ async fn look(
 ) -> Result<Seen, Failure> {
     let open = match connection {
         Some(open) => open,
-        None => connection.insert(connector.connect().await?),
+        None => connection.insert(connect(connector).await?),
     };
     Ok(watch.look(open).await?)
+}
+
+/// To a database that has what is looked at.
+async fn connect(connector: &Connector) -> Result<AsyncPgConnection, Failure> {
+    let mut connection = connector.connect().await?;
+    match db::pending_migrations(&mut connection).await? {
+        0 => Ok(connection),
+        pending => Err(SchemaError::Behind(pending).into()),
+    }
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ fn secrets(config: &Config) -> Result<TokenSecrets, Failure> {
 }
 
 /// By the secret of the settings, or by the one that is kept where the private database is.
-pub(super) fn admissions(config: &Config) -> Result<Admissions, Failure> {
+fn admissions(config: &Config) -> Result<Admissions, Failure> {
     let kept = match (&config.admission, &config.database.url) {
         (None, None) => Some(kept_admission_secret(&config.data_dir)?),
         _ => None,
@@ -124,10 +124,11 @@ fn lifetimes(config: &Config) -> Lifetimes {
 /// Runs a command on the database and leaves it, whatever came of the command; a signal ends it with [`Interrupted`].
 pub(super) async fn with_database<T>(
     config: &Config,
+    role: PrivateRole,
     command: impl AsyncFnOnce(&Reached) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut signals = Signals::listen()?;
-    let reached = Reached::reach(config, PrivateRole::Command).await?;
+    let reached = Reached::reach(config, role).await?;
     let done = tokio::select! {
         done = command(&reached) => done,
         () = signals.next() => Err(Interrupted.into()),
@@ -140,7 +141,7 @@ pub(super) async fn with_database<T>(
 }
 
 pub(super) async fn migrate(config: &Config) -> Result<ExitCode, Failure> {
-    let ran = with_database(config, async |reached| reached.migrate().await).await?;
+    let ran = with_database(config, PrivateRole::Command, async |reached| reached.migrate().await).await?;
     match ran.as_slice() {
         [] => println!("The schema is up to date."),
         names => println!("Ran {}.", names.join(", ")),
@@ -149,15 +150,17 @@ pub(super) async fn migrate(config: &Config) -> Result<ExitCode, Failure> {
 }
 
 pub(super) async fn seed(config: &Config) -> Result<ExitCode, Failure> {
-    with_services(config, async |app| demo::seed(app).await).await?;
+    with_services(config, PrivateRole::Command, async |app| demo::seed(app).await).await?;
     println!("Demo data is there.\n\n{}", demo::SIGN_INS);
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn set_role(config: &Config, email: &str, role: Role) -> Result<ExitCode, Failure> {
-    with_services(config, async |app| match app.accounts.set_role(email, role).await? {
-        true => Ok(()),
-        false => Err(format!("nobody has signed up as {email}").into()),
+    with_services(config, PrivateRole::Visitor, async |app| {
+        match app.accounts.set_role(email, role).await? {
+            true => Ok(()),
+            false => Err(format!("nobody has signed up as {email}").into()),
+        }
     })
     .await?;
     match role {
@@ -170,9 +173,10 @@ pub(super) async fn set_role(config: &Config, email: &str, role: Role) -> Result
 /// Runs a command on the services over a database that is this version's, and tells the servers on it what it changed.
 async fn with_services<T>(
     config: &Config,
+    role: PrivateRole,
     command: impl AsyncFnOnce(&App) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    with_database(config, async |reached| {
+    with_database(config, role, async |reached| {
         reached.migrate().await?;
         // Nobody gets a token of it: the settings may lack the secrets.
         let secrets = TokenSecrets::new(random_secret(), random_secret());

@@ -24,7 +24,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The backend of a limited sneaker release: a GraphQL API that never oversells.
 #[derive(Parser)]
-#[command(version, about, after_help = config::settings_help())]
+#[command(version, about, after_help = config::settings_help(), args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -95,6 +95,10 @@ pub fn main() -> ExitCode {
         }
     };
     telemetry::init_logging(config.log_format, &config.log_filter);
+    if !config.unknown_names.is_empty() {
+        let names = config.unknown_names.join(", ");
+        tracing::warn!("ignored in .env, not settings of this program: {names}");
+    }
     on_runtimes(command, &config).unwrap_or_else(|failure| {
         eprintln!("sneaker-drop: {failure}");
         ExitCode::FAILURE

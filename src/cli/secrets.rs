@@ -14,6 +14,9 @@ use crate::{
     ids,
 };
 
+/// Its file.
+const ADMISSION_SECRET: &str = "admission-secret";
+
 /// A secret cannot be read or kept.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {why}", path.display())]
@@ -39,7 +42,14 @@ pub(super) fn kept_secrets(data_dir: &Path) -> Result<TokenSecrets, SecretError>
 /// The secret of its admissions, made when it is not there.
 pub(super) fn kept_admission_secret(data_dir: &Path) -> Result<AdmissionSecrets, SecretError> {
     ensure_folder(data_dir)?;
-    Ok(AdmissionSecrets { current: kept(&data_dir.join("admission-secret"))?, previous: None })
+    Ok(AdmissionSecrets { current: kept(&data_dir.join(ADMISSION_SECRET))?, previous: None })
+}
+
+/// The secret of its admissions, where a server has made it: one that no server has signs nothing.
+pub(super) fn found_admission_secret(data_dir: &Path) -> Result<Option<AdmissionSecrets>, SecretError> {
+    let path = data_dir.join(ADMISSION_SECRET);
+    let current = path.exists().then(|| read(&path)).transpose()?;
+    Ok(current.map(|current| AdmissionSecrets { current, previous: None }))
 }
 
 fn ensure_folder(data_dir: &Path) -> Result<(), SecretError> {
@@ -68,6 +78,11 @@ fn kept(path: &Path) -> Result<SecretString, SecretError> {
         }
         std::fs::remove_file(&fresh).map_err(|error| failed(error.to_string()))?;
     }
+    read(path)
+}
+
+fn read(path: &Path) -> Result<SecretString, SecretError> {
+    let failed = |why: String| SecretError { path: path.to_owned(), why };
     let mut text = String::new();
     std::fs::File::open(path)
         .and_then(|mut file| file.read_to_string(&mut text))

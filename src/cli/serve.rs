@@ -1,6 +1,10 @@
 //! The server, from its settings to its end.
 
-use std::process::ExitCode;
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::ExitCode,
+};
 
 use tokio::{net::TcpListener, runtime::Handle, sync::oneshot, task::JoinSet};
 
@@ -32,8 +36,13 @@ pub(super) async fn serve(
     readers: &Handle,
 ) -> Result<ExitCode, Failure> {
     // The address first: nothing was begun yet when it is taken.
-    let listener = http::listen((config.host, config.port).into())
-        .map_err(|error| format!("cannot listen on {}:{}: {error}", config.host, config.port))?;
+    let wanted = SocketAddr::from((config.host, config.port));
+    let listener = http::listen(wanted).map_err(|error| cannot_listen(wanted, &error))?;
+    if arguments.demo && !config.host.is_loopback() {
+        tracing::warn!(
+            "whoever reaches {wanted} can sign in as an administrator: the demo's passwords are public"
+        );
+    }
     if let Some(files) = http::raise_open_file_limit() {
         let one_address = config.limits.connections_per_address + config.limits.streams_per_address;
         if u64::try_from(2 * one_address).is_ok_and(|twice| twice > files) {
@@ -58,6 +67,16 @@ pub(super) async fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
+fn cannot_listen(wanted: SocketAddr, error: &std::io::Error) -> String {
+    let hint = match error.kind() {
+        ErrorKind::AddrInUse => ": set PORT to another, or to 0 to have a free one picked",
+        ErrorKind::AddrNotAvailable => ": set HOST to an address of this machine",
+        ErrorKind::PermissionDenied => ": set PORT to one above 1023, or allow this program to use it",
+        _ => "",
+    };
+    format!("cannot listen on {wanted}: {error}{hint}")
+}
+
 /// The first signal stops in order, a second one does not wait for whoever is still served.
 async fn on_database(
     config: &Config,
@@ -74,8 +93,10 @@ async fn on_database(
             return Ok(());
         }
     };
-    let address = listener.local_addr()?;
-    tracing::info!("listening on http://{address}/graphql");
+    let address = within_reach(listener.local_addr()?);
+    let everywhere =
+        if config.host.is_unspecified() { " and on every other address of this machine" } else { "" };
+    tracing::info!("listening on http://{address}/graphql{everywhere}");
     if config.graphiql {
         tracing::info!("explore the API at http://{address}/graphiql");
     }
@@ -107,6 +128,16 @@ async fn on_database(
         () = told_twice => Err(Interrupted.into()),
         never = reached.keep_up() => match never {},
     }
+}
+
+/// Where a browser on this machine finds a server that listens on all addresses.
+fn within_reach(address: SocketAddr) -> SocketAddr {
+    let host = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(host, address.port())
 }
 
 /// The services over a database that is this version's, and what runs beside them.

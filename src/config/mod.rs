@@ -149,6 +149,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// A filter as `RUST_LOG` has it.
     pub log_filter: String,
+    /// What `.env` has that is no setting: misspelt, most likely, or another program's.
+    pub unknown_names: Vec<String>,
 }
 
 /// Where PostgreSQL is and how many connections it is given.

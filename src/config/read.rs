@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, ConfigProblems, DatabaseConfig, Limits, Scope, reader::Reader};
+use super::{Config, ConfigProblems, DatabaseConfig, LIMITS, Limits, SETTINGS, Scope, reader::Reader};
 
 /// Reads the environment, then `.env` in the working folder for what the environment does not say.
 pub fn load(scope: Scope) -> Result<Config, ConfigProblems> {
@@ -16,7 +16,23 @@ pub fn load(scope: Scope) -> Result<Config, ConfigProblems> {
         Some(value) => Some(value.to_string_lossy().into_owned()),
         None => file.get(name).cloned(),
     };
-    parse(scope, &lookup)
+    let unknown_names = unknown_names(&file);
+    parse(scope, &lookup).map(|config| Config { unknown_names, ..config })
+}
+
+/// Names in the file that nobody reads, in order.
+fn unknown_names(file: &HashMap<String, String>) -> Vec<String> {
+    let is_setting = |name: &str| {
+        SETTINGS.iter().any(|setting| setting.name == name) || LIMITS.iter().any(|limit| limit.name == name)
+    };
+    let said = |name: &String| match name.as_str() {
+        "PG_BIN" => Some("PG_BIN (read from the environment only)".to_owned()),
+        name if is_setting(name) => None,
+        name => Some(name.to_owned()),
+    };
+    let mut unknown: Vec<String> = file.keys().filter_map(said).collect();
+    unknown.sort_unstable();
+    unknown
 }
 
 fn read_env_file(path: &Path) -> Result<HashMap<String, String>, String> {
@@ -75,6 +91,7 @@ fn parse(scope: Scope, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config
         introspection: reader.switch("INTROSPECTION"),
         log_format: reader.log_format(),
         log_filter: reader.log_filter(),
+        unknown_names: Vec::new(),
     };
     if reader.problems.is_empty() { Ok(config) } else { Err(ConfigProblems(reader.problems)) }
 }
@@ -153,6 +170,17 @@ mod tests {
             assert!(problem.contains("follows PORT") && !problem.contains("hunter2"), "{problem}");
         }
         std::fs::remove_file(&path).expect("it was written");
+    }
+
+    #[test]
+    fn names_in_the_file_that_are_no_settings_are_found() {
+        let names = ["PROT", "PORT", "QUERY_MAX_COST", "PG_BIN", "VITE_API", "jwt_access_secret"];
+        assert!(LIMITS.iter().any(|limit| limit.name == "QUERY_MAX_COST"));
+        let file = names.map(|name| (name.to_owned(), String::new())).into();
+        assert_eq!(
+            unknown_names(&file),
+            ["PG_BIN (read from the environment only)", "PROT", "VITE_API", "jwt_access_secret"]
+        );
     }
 
     #[test]

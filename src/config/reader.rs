@@ -218,7 +218,7 @@ impl Reader<'_> {
     pub(super) fn log_filter(&mut self) -> String {
         let text = self.text("RUST_LOG").unwrap_or_else(|| "info".to_owned());
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&text) {
-            self.problem("RUST_LOG", error);
+            self.problem("RUST_LOG", format_args!("{text:?}: {error}"));
         }
         text
     }

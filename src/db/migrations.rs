@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use diesel::{QueryDsl as _, migration::MigrationSource, pg::Pg};
-use diesel_async::{AsyncMigrationHarness, RunQueryDsl as _, SimpleAsyncConnection as _};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use secrecy::SecretString;
 
-use super::{ConnectError, Connection, Connector, DbError, error::LOCK_TIMED_OUT};
+use super::{ConnectError, Connector, DbError, error::LOCK_TIMED_OUT, statement};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -26,19 +26,44 @@ pub enum MigrationError {
     /// The database cannot be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// Whether one is due cannot be found out.
+    #[error("cannot tell which migrations have run: {0}")]
+    Unknown(#[from] DbError),
     /// A migration failed; it was rolled back.
-    #[error("a migration failed and was rolled back: {0}")]
+    #[error("a migration failed and was rolled back: {0}{hint}", hint = hint(.0))]
     Failed(String),
 }
 
+/// What to do about PostgreSQL's complaint, where that is known.
+fn hint(complaint: &str) -> &'static str {
+    match ["permission denied", "must be owner"].iter().any(|refusal| complaint.contains(refusal)) {
+        true => ". Run `sneaker-drop migrate` as the owner of the tables first",
+        false => "",
+    }
+}
+
+/// The database has not this version's schema, as far as can be seen.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// So many migrations have not run.
+    #[error("the database lacks {0} of this version's migrations: run `sneaker-drop migrate`")]
+    Behind(usize),
+    /// It cannot be looked.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
 /// Runs what has not run yet and returns the names. `url` must go past any pooler: the lock that keeps two servers
-/// apart lives as long as its connection.
+/// apart lives as long as its connection. Where nothing is due, the right to read suffices.
 ///
 /// # Errors
-/// `Connect`, or `Failed` with PostgreSQL's complaint.
+/// `Connect`, `Unknown`, or `Failed` with PostgreSQL's complaint.
 pub async fn migrate(url: &SecretString) -> Result<Vec<String>, MigrationError> {
     let failed = |error: &dyn std::fmt::Display| MigrationError::Failed(error.to_string());
     let mut connection = Connector::new(url)?.connect().await?;
+    if pending_migrations(&mut connection).await? == 0 {
+        return Ok(Vec::new());
+    }
     // A session-level lock: closing the connection gives it back, also when this process dies.
     let lock = diesel::sql_query(format!("SELECT WHERE pg_try_advisory_lock({LOCK})"));
     if lock.execute(&mut connection).await.map_err(|error| failed(&error))? == 0 {
@@ -79,13 +104,19 @@ diesel::table! {
     }
 }
 
-/// How many of this version's migrations the database lacks.
+statement!(HasMigrations -> diesel::sql_types::Bool, "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL", {});
+
+/// How many of this version's migrations the database lacks. It may have more, of a later version.
 ///
 /// # Errors
-/// `Unavailable` and the like; a database without any migration is an error too.
-pub async fn pending_migrations(connection: &mut Connection) -> Result<usize, DbError> {
-    let table = __diesel_schema_migrations::table;
-    let applied: Vec<String> = table.select(__diesel_schema_migrations::version).load(connection).await?;
+/// `Unavailable` and the like.
+pub async fn pending_migrations(connection: &mut AsyncPgConnection) -> Result<usize, DbError> {
+    let has_some: bool = HasMigrations {}.get_result(connection).await?;
+    let mut applied = Vec::<String>::new();
+    if has_some {
+        let table = __diesel_schema_migrations::table;
+        applied = table.select(__diesel_schema_migrations::version).load(connection).await?;
+    }
     let wanted = MigrationSource::<Pg>::migrations(&MIGRATIONS)
         .map_err(|error| DbError::Unexpected(error.to_string()))?;
     Ok(wanted.iter().filter(|migration| !applied.contains(&migration.name().version().to_string())).count())

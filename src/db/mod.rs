@@ -32,7 +32,7 @@ use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
 pub use connect::{ConnectError, Connector};
 pub use error::{DbError, foreign_language};
-pub use migrations::{MigrationError, migrate, pending_migrations};
+pub use migrations::{MigrationError, SchemaError, migrate, pending_migrations};
 pub(crate) use statement::{Piece, committed, pieces, statement};
 pub(crate) use transaction::Transaction;
 

@@ -189,6 +189,7 @@ fn router(site: Site, settings: &HttpSettings) -> Router {
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST])
         .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, header::ACCEPT])
+        .expose_headers([header::RETRY_AFTER])
         .max_age(Duration::from_secs(3_600));
     // Around one service, and not with `Router::layer`: that boxes what each layer makes of each route anew with each request.
     let graphql = ServiceBuilder::new()

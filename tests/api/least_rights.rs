@@ -5,7 +5,10 @@ use serde_json::json;
 use sneaker_drop::client::Client;
 use uuid::Uuid;
 
-use crate::harness::{codes, drive};
+use crate::{
+    harness::{codes, drive, url_as},
+    program::run,
+};
 
 /// The grants as the document has them, for this role.
 fn grants(role: &str) -> String {
@@ -55,6 +58,18 @@ async fn a_server_serves_with_the_rights_of_the_document() {
             assert!(refused.contains("permission denied") || refused.contains("must be owner"), "{refused}");
         }
         server.stop().await;
+
+        // Where no migration is due, nobody has to own anything; where one is, it is said who has to.
+        let url = url_as(&app.database, &role).await;
+        let settings = [("DATABASE_URL", url.as_str())];
+        let email = format!("{}@buyers.example", buyer.user_id);
+        let (output, _, err) = run(&["admin", "grant", &email], &settings).await;
+        assert!(output.status.success(), "{err}");
+        let forget = "DELETE FROM __diesel_schema_migrations
+                      WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)";
+        owner.batch_execute(forget).await.unwrap();
+        let (output, _, err) = run(&["admin", "grant", &email], &settings).await;
+        assert!(output.status.code() == Some(1) && err.contains("as the owner"), "{err}");
     })
     .await;
 }

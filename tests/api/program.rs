@@ -37,7 +37,7 @@ fn program(arguments: &[&str], settings: &[(&str, &str)]) -> Command {
     command
 }
 
-async fn run(arguments: &[&str], settings: &[(&str, &str)]) -> (Output, String, String) {
+pub async fn run(arguments: &[&str], settings: &[(&str, &str)]) -> (Output, String, String) {
     let output = program(arguments, settings).output().await.unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -154,6 +154,30 @@ async fn all_wrong_settings_are_told_together() {
     }
     let (output, _, _) = run(&["nonsense"], &[]).await;
     assert_eq!(output.status.code(), Some(2));
+    let (output, _, err) = run(&["--no-migrate", "admin", "grant", "ada@b.co"], &[]).await;
+    assert_eq!(output.status.code(), Some(2), "an option of the server's is none of another command's");
+    assert!(err.contains("'--no-migrate'"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_told_with_the_way_out() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (output, _, err) = run(&["serve"], &[("PORT", &port)]).await;
+    assert!(output.status.code() == Some(1) && err.contains(&port) && err.contains("set PORT"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_this_schema_is_told_with_the_way_out() {
+    let database = cluster().await.create_empty_database().await;
+    let url = database_url(&database).await;
+    let settings = [("DATABASE_URL", url.as_str()), ("PORT", "0"), SECRETS[0], SECRETS[1]];
+    for command in [&["serve", "--no-migrate"][..], &["audit"]] {
+        let (output, _, err) = run(command, &settings).await;
+        assert_eq!(output.status.code(), Some(1), "{err}");
+        assert!(err.contains("run `sneaker-drop migrate`"), "{command:?}: {err}");
+    }
+    cluster().await.drop_database(&database).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,9 +400,15 @@ async fn a_private_postgresql_needs_nothing_and_survives_a_kill() {
     let dir = PathBuf::from(format!("/tmp/sneaker-drop-private-{}", Uuid::now_v7().simple()));
     let data_dir = dir.to_str().unwrap();
     let settings = [("DATA_DIR", data_dir)];
-    let (output, _, err) = run(&["audit"], &settings).await;
-    assert!(output.status.code() == Some(1) && err.contains("there is no data in"), "{err}");
-    assert!(!dir.exists(), "what has nothing to look at makes nothing");
+    std::fs::write(&dir, "").unwrap();
+    let (output, _, err) = run(&["migrate"], &settings).await;
+    assert!(output.status.code() == Some(1) && err.contains("is not a folder"), "{err}");
+    std::fs::remove_file(&dir).unwrap();
+    for command in [&["audit"][..], &["admin", "grant", "june@sneaker-drop.example"]] {
+        let (output, _, err) = run(command, &settings).await;
+        assert!(output.status.code() == Some(1) && err.contains("there is no data in"), "{err}");
+        assert!(!dir.exists(), "what has nothing to look at makes nothing");
+    }
     let server = Server::start(&["--demo"], &settings).await;
     let drops = server.ask("{ drops(statuses: [LIVE, SOLD_OUT, SCHEDULED]) { nodes { status } } }").await;
     assert_eq!(drops["data"]["drops"]["nodes"].as_array().unwrap().len(), 4, "{drops}");
@@ -468,6 +498,18 @@ async fn admit_signs_what_reserve_takes_and_says_what_is_wrong() {
 
     let (output, _, error) = run(&arguments, &[url]).await;
     assert!(output.status.code() == Some(1) && error.contains("ADMISSION_SECRET"), "{error}");
+    let dir = std::env::temp_dir().join(format!("sneaker-drop-admit-{}", Uuid::now_v7().simple()));
+    let kept_there = [("DATA_DIR", dir.to_str().unwrap())];
+    let (output, _, error) = run(&arguments, &kept_there).await;
+    assert!(output.status.code() == Some(1) && error.contains("ADMISSION_SECRET"), "{error}");
+    assert!(!dir.exists(), "a secret that no server has signs nothing");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("admission-secret"), secret).unwrap();
+    let (_, token, error) = run(&arguments, &kept_there).await;
+    Admissions::new(Some(&secrets)).verify(token.trim(), drop, buyer).expect(&error);
+    std::fs::remove_dir_all(&dir).unwrap();
+    let (output, _, error) = run(&[&arguments[..], &["--from", "tomorrow"]].concat(), &[url]).await;
+    assert!(output.status.code() == Some(2) && error.contains("2026-11-25T18:00:00Z"), "{error}");
     let (output, _, error) = run(&["admit", "--drop", &user_id, "--buyer", &drop_id], &[]).await;
     assert!(output.status.code() == Some(2) && error.contains("not the id of a drop"), "{error}");
     let equal = [url, ("ADMISSION_SECRET", SECRETS[0].1), SECRETS[0], SECRETS[1]];

@@ -39,16 +39,15 @@ const ABORT_SECONDS: &str = "3";
 pub(super) struct Cluster {
     place: Place,
     bin: PathBuf,
-    data: PathBuf,
 }
 
 impl Cluster {
     /// Finds PostgreSQL and makes the cluster where there is none.
     pub(super) fn open(place: Place) -> Result<Self, PrivateError> {
-        let data = place.home.join("data");
-        let made_by = fs::read_to_string(data.join("PG_VERSION")).ok().map(|text| text.trim().to_owned());
+        let made_by =
+            fs::read_to_string(place.data.join("PG_VERSION")).ok().map(|text| text.trim().to_owned());
         let bin = find_binaries(made_by.as_deref())?;
-        let cluster = Self { place, bin, data };
+        let cluster = Self { place, bin };
         if made_by.is_none() {
             cluster.init()?;
         }
@@ -74,7 +73,7 @@ impl Cluster {
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished).map_err(|error| PrivateError::io(&unfinished, error))?;
         }
-        tracing::info!(data = %self.data.display(), "making a private PostgreSQL, once");
+        tracing::info!(data = %self.place.data.display(), "making a private PostgreSQL, once");
         let mut initdb = self.command("initdb");
         initdb.arg("--pgdata").arg(&unfinished).args([
             "--encoding=UTF8",
@@ -90,7 +89,7 @@ impl Cluster {
         let text = fs::read_to_string(&conf).map_err(|error| PrivateError::io(&conf, error))?;
         fs::write(&conf, text + "\ninclude '../sneaker-drop.conf'\n")
             .map_err(|error| PrivateError::io(&conf, error))?;
-        fs::rename(&unfinished, &self.data).map_err(|error| PrivateError::io(&self.data, error))
+        fs::rename(&unfinished, &self.place.data).map_err(|error| PrivateError::io(&self.place.data, error))
     }
 
     /// Whether the process may live that its own file names: only what is sure counts as dead. Another process that was
@@ -110,7 +109,7 @@ impl Cluster {
     }
 
     fn pid_file(&self) -> PathBuf {
-        self.data.join("postmaster.pid")
+        self.place.data.join("postmaster.pid")
     }
 
     /// Starts PostgreSQL unless it runs, which it does after a server was killed, and waits until it answers.
@@ -137,14 +136,21 @@ impl Cluster {
             }
         }
         let mut status = self.command("pg_ctl");
-        status.arg("status").arg("--pgdata").arg(&self.data).stdout(Stdio::null()).stderr(Stdio::null());
+        status
+            .arg("status")
+            .arg("--pgdata")
+            .arg(&self.place.data)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         if status.status().map_err(|error| PrivateError::io(&self.bin, error))?.success() {
             return Ok(());
         }
         let conf = self.place.home.join("sneaker-drop.conf");
         let socket_dir = self.place.socket_dir.display().to_string().replace('\'', "''");
+        // Escaped: a line break in the path would begin a setting.
+        let data_dir = &self.place.data_dir;
         let settings = format!(
-            "# Written at each start.\nlisten_addresses = ''\nport = 5432\nunix_socket_directories = '{socket_dir}'\n\
+            "# Written at each start, for DATA_DIR={data_dir:?}.\nlisten_addresses = ''\nport = 5432\nunix_socket_directories = '{socket_dir}'\n\
              unix_socket_permissions = 0700\nmax_connections = 600\n"
         );
         // Read by PostgreSQL's own user, whatever the umask of ours; nobody else comes into the folder.
@@ -154,7 +160,7 @@ impl Cluster {
         let log = self.place.home.join("postgres.log");
         let mut start = self.command("pg_ctl");
         start.args(["start", wait, "--silent", "--timeout", START_SECONDS, "--pgdata"]);
-        start.arg(&self.data).arg("--log").arg(&log);
+        start.arg(&self.place.data).arg("--log").arg(&log);
         // Not captured: PostgreSQL would keep the pipe open for as long as it runs.
         start.stdout(Stdio::null()).stderr(Stdio::null());
         let status = start.status().map_err(|error| PrivateError::io(&self.bin, error))?;
@@ -179,7 +185,8 @@ impl Cluster {
                 return Ok(());
             }
             let mut stop = self.command("pg_ctl");
-            stop.args(["stop", "--wait", "--timeout", seconds, "--mode", mode, "--pgdata"]).arg(&self.data);
+            stop.args(["stop", "--wait", "--timeout", seconds, "--mode", mode, "--pgdata"])
+                .arg(&self.place.data);
             stopped = run(stop);
         }
         if self.is_alive() { stopped } else { Ok(()) }

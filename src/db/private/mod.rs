@@ -30,6 +30,9 @@ pub enum PrivateError {
          set PG_BIN to the folder of its programs, or set DATABASE_URL to a database that exists"
     )]
     NotInstalled,
+    /// There is nothing that a visitor could look at.
+    #[error("there is no data in {0}: set DATA_DIR or DATABASE_URL, or start the server first")]
+    NoData(PathBuf),
     /// Another server works on the same data.
     #[error("another server already uses {0}: stop it, or set DATA_DIR to another folder")]
     InUse(PathBuf),
@@ -74,26 +77,28 @@ struct Used {
     users: Mutex<Option<File>>,
 }
 
-/// Whether the caller is a server, of which a folder has one, or a command beside it.
+/// Whether the caller is a server, of which a folder has one, or a command, of which it has any number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// One per data folder.
+    /// Makes what is not there, and is the only server.
     Server,
-    /// Any number.
+    /// Makes what is not there.
     Command,
+    /// Has nothing to do where there is no data, and makes nothing.
+    Visitor,
 }
 
 impl PrivatePostgres {
-    /// Joins the PostgreSQL of `data_dir`: makes and starts it where needed. Blocks for some seconds the first
+    /// Joins the PostgreSQL of `data_dir`: makes it where it is not there and `role` may, and starts it where needed. Blocks for some seconds the first
     /// time; run it off the async threads.
     ///
     /// # Errors
     /// Each one says what to do about it.
     pub fn join(data_dir: &Path, role: Role) -> Result<Self, PrivateError> {
-        let place = place::prepare(data_dir)?;
+        let place = place::prepare(data_dir, role)?;
         let server = match role {
             Role::Server => Some(sole_lock(&place.home.join("server.lock"), data_dir)?),
-            Role::Command => None,
+            Role::Command | Role::Visitor => None,
         };
         let _decision = decide(&place.home)?;
         let cluster = Cluster::open(place)?;

@@ -16,7 +16,7 @@ use std::{
 use aws_lc_rs::digest;
 use nix::unistd::{Uid, User};
 
-use super::PrivateError;
+use super::{PrivateError, Role};
 use crate::ids;
 
 /// Where data goes that the user `postgres` cannot reach in its own place.
@@ -37,34 +37,44 @@ pub(super) struct Identity {
 /// The folders, made and reachable.
 #[derive(Debug)]
 pub(super) struct Place {
+    /// `DATA_DIR`, with neither links nor dots in it.
+    pub(super) data_dir: PathBuf,
     /// Cluster, log and locks; mode 700.
     pub(super) home: PathBuf,
+    /// The cluster.
+    pub(super) data: PathBuf,
     /// The socket's folder: `home`, unless that makes too long a path.
     pub(super) socket_dir: PathBuf,
     /// Whom to run PostgreSQL as, when not as ourselves.
     pub(super) identity: Option<Identity>,
 }
 
-/// Makes the folders for the PostgreSQL of `data_dir`.
-pub(super) fn prepare(data_dir: &Path) -> Result<Place, PrivateError> {
+/// Finds the folders for the PostgreSQL of `data_dir`, and makes them where `role` may.
+pub(super) fn prepare(data_dir: &Path, role: Role) -> Result<Place, PrivateError> {
+    let no_data = || PrivateError::NoData(data_dir.to_owned());
+    let may_make = role != Role::Visitor;
+    if !may_make && !data_dir.exists() {
+        return Err(no_data());
+    }
     make_dir(data_dir)?;
-    let data_dir = fs::canonicalize(data_dir).map_err(|error| PrivateError::io(data_dir, error))?;
+    let real_dir = fs::canonicalize(data_dir).map_err(|error| PrivateError::io(data_dir, error))?;
     let identity = identity()?;
-    let mark = ids::base64(digest::digest(&digest::SHA256, data_dir.as_os_str().as_encoded_bytes()).as_ref());
+    let mark = ids::base64(digest::digest(&digest::SHA256, real_dir.as_os_str().as_encoded_bytes()).as_ref());
     let mark = mark.get(..12).unwrap_or(&mark);
-    let mut home = data_dir.join("postgres");
-    if let Some(user) = identity
-        && !can_enter(&data_dir, user)
-    {
-        let fallback = Path::new(FALLBACK);
+    let fallback = identity.filter(|user| !can_enter(&real_dir, *user)).map(|_| Path::new(FALLBACK));
+    let home = fallback.map_or_else(|| real_dir.join("postgres"), |fallback| fallback.join(mark));
+    let data = home.join("data");
+    if !may_make && !data.try_exists().map_err(|error| PrivateError::io(&data, error))? {
+        return Err(no_data());
+    }
+    if let Some(fallback) = fallback {
         make_dir(fallback)?;
         // Others may pass through, nobody may look: each home in it is mode 700.
         set_mode(fallback, 0o711)?;
-        home = fallback.join(mark);
         tracing::info!(
             data = %home.display(),
             "PostgreSQL runs as the user postgres, who cannot reach {}: its data is kept elsewhere",
-            data_dir.display()
+            real_dir.display()
         );
     }
     make_private_dir(&home, identity)?;
@@ -73,7 +83,7 @@ pub(super) fn prepare(data_dir: &Path) -> Result<Place, PrivateError> {
         socket_dir = PathBuf::from(format!("/tmp/sneaker-drop-{mark}"));
         make_private_dir(&socket_dir, identity)?;
     }
-    Ok(Place { home, socket_dir, identity })
+    Ok(Place { data_dir: real_dir, home, data, socket_dir, identity })
 }
 
 fn identity() -> Result<Option<Identity>, PrivateError> {
@@ -109,8 +119,12 @@ fn can_enter(dir: &Path, user: Identity) -> bool {
 
 /// Makes a folder where there is none.
 fn make_dir(path: &Path) -> Result<(), PrivateError> {
-    if path.exists() {
-        return Ok(());
+    match path.is_dir() {
+        true => return Ok(()),
+        false if path.exists() => {
+            return Err(PrivateError::Failed(format!("{} is not a folder", path.display())));
+        }
+        false => {}
     }
     let io = |error| PrivateError::io(path, error);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;

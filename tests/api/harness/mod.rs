@@ -384,7 +384,7 @@ impl TestApp {
     }
 }
 
-async fn url_as(database: &str, role: &str) -> String {
+pub async fn url_as(database: &str, role: &str) -> String {
     cluster().await.url(database).replace("user=sneaker_drop", &format!("user={role}"))
 }
 
