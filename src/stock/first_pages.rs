@@ -1,10 +1,10 @@
-//! The first entries of a drop's lists, kept at one version: what every page of a shop shows.
+//! Cache of the first entries of a drop's lists, which every page of a shop shows.
 //!
-//! All holds and purchases of a drop change together with its version, so what was read at a version is right for as
-//! long as the drop has it, until the first of the holds lapses.
+//! All holds and purchases of a drop change together with its version. So entries read at a version stay valid while
+//! the drop has it, until the first of the holds expires.
 //!
-//! Each change of a drop makes everybody ask anew who watches it or asks for it, at once. They read it together: whoever comes
-//! while it is read has what is read next.
+//! After each change of a drop, everybody who watches or queries it asks for new entries at once. They share reads: a
+//! caller that arrives during one gets the result of the next.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,15 +26,16 @@ use crate::{
     page::Page,
 };
 
-/// Entries of each list; no list gives more at once.
+/// Entries kept per list; no list returns more at once.
 const ENTRIES: usize = 50;
-/// Drops whose pages are kept, some 20 KB each at the fullest; the least used make room.
+/// Drops whose pages are kept, at most some 20 KB each; the least recently used is evicted.
 const MOST_DROPS: usize = 1_000;
 
 /// The first entries of a drop's lists.
 #[derive(Debug)]
 pub struct FirstPages {
-    /// Of the drop, when they were read. `None`: it changed meanwhile, and they are of different ones.
+    /// The drop's version when they were read. `None` if it changed meanwhile: the lists may be of different
+    /// versions.
     version: Option<i32>,
     active: Page<Reservation>,
     active_count: i64,
@@ -47,43 +48,43 @@ statement!(
     { ids: Array<SqlUuid> => Vec<Uuid> }
 );
 
-/// The pages of many drops.
+/// The cached pages of many drops.
 pub(super) struct PageCache {
     pages: Cache<DropId, Arc<FirstPages>>,
     turns: Mutex<HashMap<DropId, Weak<SingleFlight>>>,
 }
 
-/// Held by the one who reads the pages of a drop; has what was read last, for those who waited for that.
+/// Held by the caller that reads the pages of a drop. Contains the last result, for those who waited for it.
 type SingleFlight = AsyncMutex<Option<Read>>;
 
 struct Read {
     began: Instant,
-    /// `None`: there is no such drop.
+    /// `None` if the drop does not exist.
     pages: Option<Arc<FirstPages>>,
 }
 
 impl FirstPages {
-    /// Live holds, the one that lapses first at the front.
+    /// Returns the active holds, earliest deadline first.
     pub fn active(&self, first: usize) -> Page<Reservation> {
         self.active.shortened(first)
     }
 
-    /// How many live holds there are.
+    /// Returns the number of active holds.
     pub fn active_count(&self) -> i64 {
         self.active_count
     }
 
-    /// Purchases, the newest first.
+    /// Returns the purchases, newest first.
     pub fn buyers(&self, first: usize) -> Page<Purchase> {
         self.buyers.shortened(first)
     }
 
-    /// When the first of the holds lapses: from then on they are not the live ones.
+    /// Returns when the first of the holds expires, which makes these pages stale.
     pub fn lapse(&self) -> Option<Timestamp> {
         self.active.items.as_slice().first().map(|hold| hold.expires_at)
     }
 
-    /// Whether these are the lists of `state`, now.
+    /// Returns whether these are the lists of `state`, now.
     pub fn are_of(&self, state: &DropState) -> bool {
         self.version == Some(state.version) && self.lapse().is_none_or(|lapse| state.read.now() < lapse)
     }
@@ -109,24 +110,23 @@ impl PageCache {
 }
 
 impl Stock {
-    /// The first pages of a drop as it stands in `state`, where they are in memory.
+    /// Returns the cached first pages of a drop, if they are valid for `state`.
     pub fn kept_first_pages(&self, state: &DropState) -> Option<Arc<FirstPages>> {
         self.first_pages.pages.get(&state.id).filter(|pages| pages.are_of(state))
     }
 
-    /// The first pages of these drops, each last seen at a version, as they are now: read from the database and kept for who
-    /// comes next.
+    /// Reads the current first pages of these drops and caches them. Each drop comes with the version last seen.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn load_first_pages(
         &self,
         drops: &[(DropId, i32)],
     ) -> Result<HashMap<DropId, Arc<FirstPages>>, DbError> {
         let asked = Instant::now();
-        // In one order, so that no two have what the other waits for.
+        // In a fixed order, so that callers cannot deadlock.
         let wanted: BTreeMap<DropId, i32> = drops.iter().copied().collect();
-        // What is read from now on is kept there for as long as somebody waits for it.
+        // Holding these keeps the results of reads that begin from now on.
         let waiting: Vec<_> =
             wanted.into_iter().map(|(id, version)| (id, version, self.first_pages.turn(id))).collect();
         let (mut found, mut missing, mut turns) = (HashMap::new(), Vec::new(), Vec::new());
@@ -170,8 +170,8 @@ impl Stock {
                 Ok((active, buyers, counts, versions))
             })
             .await?;
-        // A version that was the drop's before the lists were read and is its afterwards is theirs too. Lists that were
-        // overtaken are shown once and not kept.
+        // If the drop had this version before the lists were read and has it afterwards, it is theirs too. Otherwise
+        // they are returned once and not cached.
         let is_still = |id: &DropId, version: i32| versions.contains(&(*id, version));
         let mut found = HashMap::new();
         for (key, (id, version)) in keys.iter().zip(drops) {

@@ -1,8 +1,8 @@
-//! Says no from memory. Never yes: a pair is had under the drop's lock and nowhere else.
+//! Refuses from memory. Never grants: a pair is given out only under the drop's lock.
 //!
-//! In the first minute of a drop thousands are told that nothing is left. That costs no transaction: what the last batch
-//! saw is decided upon by the same function as under the lock. Whoever ever had a hold of the drop is not told from
-//! memory, so that a retry of a granted request, with its key, always finds its reservation.
+//! In the first minute of a drop thousands of requests find nothing left. They cost no transaction: the function that
+//! decides under the lock decides on what the last batch saw. Buyers who ever had a hold of the drop are not answered
+//! from memory, so that a retry of a granted request, with its key, always finds its reservation.
 
 use std::{
     collections::HashSet,
@@ -27,44 +27,44 @@ use crate::{
     ids::{DropId, UserId},
 };
 
-/// Every pair of a size being held changes any moment: a look that is older says nothing.
+/// How long a look can tell that every pair of a size is held: a pair may come free at any moment.
 const HELD_FOR: Duration = Duration::from_millis(50);
-/// Reservations of a drop whose buyers are known by name; with more, everybody is asked about in the database.
+/// Reservations of a drop up to which its buyers are kept; with more, every request goes to the database.
 const MOST_RESERVATIONS: usize = 200_000;
-/// Who has had a hold is read at most so often: another server's changes make it unknown again.
+/// Shortest interval between reads of the buyers: another server's changes make them unknown again.
 const BETWEEN_READS: Duration = Duration::from_secs(1);
-/// The drop's batches wait for it that long and no longer. (PostgreSQL may go on until its own limit; the connection is
-/// not had by anybody until then.)
+/// How long the drop's batches wait for such a read. (PostgreSQL may continue until its own limit; the connection is
+/// not available until then.)
 const READ_WITHIN: Duration = Duration::from_millis(300);
-/// And for this part of the time at the most.
+/// Such reads take at most one part in this many of the time.
 const READS_TAKE_AT_MOST: u32 = 20;
 
-/// What is remembered of one drop. Made and gone with its queue.
+/// What is remembered of one drop. Lives as long as its queue.
 #[derive(Default)]
 pub(super) struct Memory(Mutex<Content>);
 
 #[derive(Default)]
 struct Content {
     seen: Option<Seen>,
-    /// Everyone who has or had a hold, or more. `None`: not known.
+    /// Everyone who has or had a hold, possibly more. `None` if unknown.
     holders: Option<HashSet<UserId>>,
-    /// Not to be read before, if it was read.
+    /// Earliest time of the next read, if there was one.
     next_read: Option<Instant>,
-    /// More than are kept, and there will not be fewer.
+    /// There are more reservations than are kept, and their number never falls.
     has_too_many: bool,
 }
 
 /// What a batch saw.
 struct Seen {
     state: Arc<DropState>,
-    /// With no holds in it: the questions of those who have none are decided with it.
+    /// Contains no holds: it decides requests of buyers who have none.
     look: Look,
     when: Instant,
-    /// When the next hold lapses, if one does.
+    /// When the next hold expires, if there is one.
     deadline: Option<Instant>,
 }
 
-/// Whoever comes to a guarded door with nothing to show costs nothing: whether a drop wants admissions never changes.
+/// Refuses a reserve without an admission where the drop requires one. It costs nothing, because that never changes.
 pub(super) fn refuse_unadmitted(newest: &DropState, operation: &Operation) -> Option<Answer<Refusal>> {
     let is_refused = newest.catalogue.admission_required
         && matches!(operation, Operation::Reserve { admission: None, .. });
@@ -79,7 +79,7 @@ pub(super) fn refuse_unadmitted(newest: &DropState, operation: &Operation) -> Op
 }
 
 impl Memory {
-    /// What is certain to be the answer to `operation` now. `newest` is the newest state of the drop that is known.
+    /// Returns the answer to `operation`, if it is certain now. `newest` is the newest known state of the drop.
     pub(super) fn refuse(&self, newest: &DropState, operation: &Operation) -> Option<Answer<Refusal>> {
         let Operation::Reserve { user, .. } = operation else { return None };
         let mut content = self.lock();
@@ -98,13 +98,13 @@ impl Memory {
             }
             _ => false,
         };
-        // As if it had been read now: the answer tells the clock.
+        // As if it had been read now: the answer shows the clock.
         let read = ClockReading::arrived_now(seen.look.now);
         let state = || Arc::new(DropState { read, ..DropState::clone(&seen.state) });
         is_certain.then(|| Answer { refusal: verdict.refusal, reservation: None, state: state() })
     }
 
-    /// Remembers what a batch saw and whom it gave holds. To be told before those people are.
+    /// Records what a batch saw and which buyers it gave holds. Call this before they are answered.
     pub(super) fn remember(
         &self,
         state: &Arc<DropState>,
@@ -114,7 +114,7 @@ impl Memory {
     ) {
         let mut content = self.lock();
         let before = content.seen.as_ref().map(|seen| seen.state.version);
-        // A version that this batch did not make is somebody else's, who may have given holds.
+        // A version that this batch did not make is another server's, which may have granted holds.
         let is_next = before.is_some_and(|before| state.version == before + i32::from(changed));
         content.holders = content.holders.take().filter(|_| is_next);
         if let Some(holders) = &mut content.holders {
@@ -129,14 +129,14 @@ impl Memory {
         content.seen = Some(Seen { state: state.clone(), look, when: Instant::now(), deadline });
     }
 
-    /// Nobody knows what was done.
+    /// Forgets everything, because a batch failed.
     pub(super) fn forget(&self) {
         let mut content = self.lock();
         content.seen = None;
         content.holders = None;
     }
 
-    /// Learns who has had a hold, where a size has nothing left and it is not known. No batch may run meanwhile.
+    /// Reads who has or had a hold, if a size has nothing left and this is unknown. No batch may run meanwhile.
     pub(super) async fn learn(&self, db: &Database, drop_id: DropId) -> Result<(), DbError> {
         if !self.lacks_holders() {
             return Ok(());
@@ -170,7 +170,7 @@ impl Memory {
 }
 
 statement!(
-    /// One for each reservation.
+    /// One row per reservation.
     ListBuyers -> SqlUuid,
     "SELECT user_id FROM reservations WHERE drop_id = $1 LIMIT $2",
     { drop_id: SqlUuid => Uuid, limit: BigInt => i64 }
@@ -187,7 +187,7 @@ mod tests {
         telemetry::Metrics,
     };
 
-    /// A drop of one pair, which is held.
+    /// Returns a drop of one pair, which is held.
     fn all_held() -> Arc<DropState> {
         let now = Utc::now();
         Arc::new(DropState {

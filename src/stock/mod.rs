@@ -1,7 +1,7 @@
-//! Everything that changes a counter: reserve, purchase, cancel, expire.
+//! Every change to the stock counters: reserve, purchase, cancel, expire.
 //!
-//! One road leads to the stock: the queue of the drop, one transaction for all that waits in it, under the lock of
-//! the drop's row. No other module writes these tables once the drop is made.
+//! All changes go through the drop's queue. One transaction executes everything that waits in it, under the lock of
+//! the drop's row. No other module writes these tables once the drop is created.
 
 pub mod audit;
 mod batch;
@@ -38,31 +38,31 @@ use crate::{
 use operation::{Operation, Refusal};
 use queue::Queues;
 
-/// How often the database is asked for deadlines: those of holds that another server, or this one before it
-/// started anew, has made. A queue knows its own.
+/// Interval at which the database is polled for deadlines of holds made by another server, or by this one before a
+/// restart. A queue knows its own.
 const DEADLINE_POLL: Duration = Duration::from_secs(1);
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What a buyer asks for.
+/// A reservation request.
 #[derive(Clone, Debug)]
 pub struct Reserve {
-    /// Of which drop.
+    /// The drop.
     pub drop_id: DropId,
-    /// May be left out when the drop has one size.
+    /// The size; optional when the drop has only one.
     pub size: Option<String>,
-    /// Chosen by the client, once per intent.
+    /// Chosen by the client, one per intent.
     pub idempotency_key: Option<String>,
-    /// Where the drop wants one.
+    /// Required by some drops.
     pub admission: Option<Admission>,
 }
 
-/// The service. Cloning is cheap and shares it.
+/// The stock service. Clones are cheap and share state.
 #[derive(Clone)]
 pub struct Stock {
     db: Database,
     queues: Arc<Queues>,
-    /// How often a buyer may ask. A purchase is never refused: it is what everybody is here for.
+    /// Rate limit of reservations per buyer. Purchases have none: they are what a drop is for.
     reserves: Arc<Rates<UserId>>,
     cancels: Arc<Rates<UserId>>,
     first_pages: Arc<first_pages::PageCache>,
@@ -70,8 +70,8 @@ pub struct Stock {
 }
 
 impl Stock {
-    /// The service over `db`, which tells `feed` what it committed. [`watch_deadlines`](Self::watch_deadlines) has
-    /// to run beside it.
+    /// Creates the service over `db`, which publishes committed states to `feed`.
+    /// [`watch_deadlines`](Self::watch_deadlines) has to run beside it.
     pub fn new(db: &Database, drops: &Drops, feed: &Feed, metrics: &Metrics, limits: &Limits) -> Self {
         let queues = Queues::new(db.clone(), drops.clone(), feed.clone(), metrics.clone(), limits.batch);
         let queues = Arc::new(queues);
@@ -85,19 +85,19 @@ impl Stock {
         }
     }
 
-    /// Holds a pair for the buyer, or says why not. A retry with the same key gets the first reservation.
+    /// Holds a pair for the buyer, or returns a refusal. A retry with the same key returns the first reservation.
     ///
     /// # Errors
-    /// No such drop, or no answer: then a retry with the same key settles what became of it.
+    /// The drop does not exist, or there is no answer: then a retry with the same key settles the outcome.
     pub async fn reserve(
         &self,
         user: UserId,
         reserve: Reserve,
     ) -> Result<Answer<ReserveRefusal>, StockError> {
         self.reserves.take(user).map_err(|retry_after| StockError::TooOften { retry_after })?;
-        // The hold's id is fixed here: the batch can be run again after a lost COMMIT and finds its own work.
+        // The hold's id is fixed here, so that a batch rerun after a lost COMMIT finds its own work.
         let hold_id = HoldId::new();
-        // A key of the program's own begins with a character that a client's cannot have.
+        // A generated key begins with a character that a client's key cannot have.
         let key = reserve.idempotency_key.unwrap_or_else(|| format!("\u{1}{hold_id}"));
         let Reserve { drop_id, size, admission, .. } = reserve;
         let operation = Operation::Reserve { user, hold_id, size, key, admission };
@@ -109,10 +109,10 @@ impl Stock {
         }))
     }
 
-    /// Turns the buyer's live hold into a purchase. Done before, it gives the same purchase again.
+    /// Turns the buyer's active hold into a purchase. A repeat returns the same purchase.
     ///
     /// # Errors
-    /// No answer: then a retry settles what became of it.
+    /// There is no answer: then a retry settles the outcome.
     pub async fn purchase(
         &self,
         user: UserId,
@@ -126,7 +126,7 @@ impl Stock {
         }))
     }
 
-    /// Gives the buyer's hold back. A hold that is closed already, but for a purchase, stays as it is.
+    /// Cancels the buyer's hold. A hold that is already closed, other than by a purchase, stays as it is.
     ///
     /// # Errors
     /// As for [`purchase`](Self::purchase).
@@ -143,16 +143,17 @@ impl Stock {
         }))
     }
 
-    /// Withdraws a drop and cancels its live holds. Done before, it changes nothing.
+    /// Cancels a drop and its active holds. A repeat changes nothing.
     ///
     /// # Errors
-    /// No such drop, or no answer.
+    /// The drop does not exist, or there is no answer.
     pub async fn cancel_drop(&self, id: DropId) -> Result<Answer<std::convert::Infallible>, StockError> {
         Ok(self.queues.run(id, Operation::CancelDrop).await?.narrow(|_| None))
     }
 
-    /// Learns of deadlines that no queue here knows, for as long as it is polled. The first look is at once: after
-    /// a restart lapsed holds come back right away. Errors are logged and tried again.
+    /// Polls for deadlines that no queue of this server knows, for as long as the future is polled. The first poll is
+    /// immediate, so that holds which expired before a restart are released right away. Errors are logged and
+    /// retried.
     pub async fn watch_deadlines(self) {
         loop {
             if let Err(error) = self.look_for_deadlines().await {
@@ -162,10 +163,10 @@ impl Stock {
         }
     }
 
-    /// One look at the next deadline of each drop.
+    /// Reads the next deadline of each drop and passes it to the drop's queue.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn look_for_deadlines(&self) -> Result<(), DbError> {
         let (now, deadlines) =
             self.db.run(async |connection| queries::list_deadlines(connection).await).await?;
@@ -176,7 +177,7 @@ impl Stock {
         Ok(())
     }
 
-    /// Waits until no transaction is under way.
+    /// Waits until no transaction is in flight.
     pub async fn drain(&self) {
         self.queues.drain().await;
     }

@@ -1,4 +1,4 @@
-//! What can be asked of a drop's stock, and what is answered.
+//! Operations on a drop's stock, and their answers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,29 +10,29 @@ use crate::{
     ids::{HoldId, UserId},
 };
 
-/// Something to do under the drop's lock.
+/// An operation to execute under the drop's lock.
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
-    /// Hold a pair.
+    /// Holds a pair.
     Reserve { user: UserId, hold_id: HoldId, size: Option<String>, key: String, admission: Option<Admission> },
-    /// Buy what is held.
+    /// Buys the held pair.
     Purchase { user: UserId, hold_id: HoldId },
-    /// Give back what is held.
+    /// Cancels the hold.
     Cancel { user: UserId, hold_id: HoldId },
-    /// Withdraw the drop.
+    /// Cancels the drop.
     CancelDrop,
 }
 
 /// Why no pair was held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReserveRefusal {
-    /// The drop wants an admission, and this is none that is good now and was not used.
+    /// The drop requires an admission, and none was given that is valid now and unused.
     AdmissionRequired,
-    /// The start lies ahead.
+    /// The drop has not started.
     NotStarted,
-    /// The end has passed.
+    /// The drop has ended.
     Ended,
-    /// The drop was withdrawn.
+    /// The drop was cancelled.
     Cancelled,
     /// The drop has more than one size and none was named.
     SizeRequired,
@@ -42,7 +42,7 @@ pub enum ReserveRefusal {
     SoldOut,
     /// No pair of the size is free, but some are only held.
     AllHeld,
-    /// The buyer has as many pairs as one may.
+    /// The buyer has reached the drop's purchase limit.
     LimitReached,
     /// The key was used with another size.
     KeyReused,
@@ -51,24 +51,24 @@ pub enum ReserveRefusal {
 /// Why nothing was bought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PurchaseRefusal {
-    /// No such reservation of this buyer.
+    /// The buyer has no such reservation.
     NotFound,
-    /// It lapsed.
+    /// The hold expired.
     Expired,
-    /// It was given back.
+    /// The hold was cancelled.
     Cancelled,
 }
 
-/// Why nothing was given back.
+/// Why nothing was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CancelRefusal {
-    /// No such reservation of this buyer.
+    /// The buyer has no such reservation.
     NotFound,
-    /// It was bought.
+    /// The pair was bought.
     AlreadyPurchased,
 }
 
-/// Any refusal.
+/// A refusal of any operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Refusal {
     Reserve(ReserveRefusal),
@@ -77,7 +77,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// As a label of the metrics.
+    /// Returns the label for the metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Reserve(ReserveRefusal::AdmissionRequired) => "admission_required",
@@ -98,29 +98,29 @@ impl Refusal {
     }
 }
 
-/// What came of an operation.
+/// The outcome of an operation.
 #[derive(Clone, Debug)]
 pub struct Answer<R> {
-    /// Why it was not done; `None`: it was, now or before.
+    /// Why it was refused; `None` if it was done, now or before.
     pub refusal: Option<R>,
-    /// The reservation it was about: the one held, bought or given back, or the live hold that stands in the way.
+    /// The reservation concerned: the one held, bought or cancelled, or the active hold that uses up the limit.
     pub reservation: Option<Reservation>,
-    /// The drop after it. Its `read.at` is the instant at which it was decided, by the database clock; of an answer from
-    /// memory, now.
+    /// The drop after the operation. Its `read.at` is the instant of the decision, by the database clock; in an
+    /// answer from memory, the current time.
     pub state: Arc<DropState>,
 }
 
 impl<R> Answer<R> {
-    /// What was bought.
+    /// Returns the purchase, if the pair was bought.
     pub fn purchase(&self) -> Option<Purchase> {
         self.reservation.as_ref().and_then(Reservation::purchase)
     }
 }
 
 impl Answer<Refusal> {
-    /// The answer in terms of one kind of operation, whose refusals `to` picks out.
+    /// Narrows the answer to one kind of operation, whose refusals `to` selects.
     pub(super) fn narrow<R>(self, to: impl FnOnce(Refusal) -> Option<R>) -> Answer<R> {
-        // Not `None`, which would say that it was done.
+        // Not `None`, which would mean that the operation was done.
         let narrowed = |refusal| {
             to(refusal).unwrap_or_else(|| unreachable!("a refusal of another operation: {refusal:?}"))
         };
@@ -128,28 +128,28 @@ impl Answer<Refusal> {
     }
 }
 
-/// No answer.
+/// Why there is no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StockError {
-    /// No such drop.
+    /// The drop does not exist.
     #[error("there is no such drop")]
     DropNotFound,
-    /// More was asked than can be done in time; nothing was done.
+    /// Too much is waiting to be executed in time; nothing was done.
     #[error("too much at once")]
     Overloaded {
-        /// When to try again.
+        /// Delay before a retry.
         retry_after: Duration,
     },
-    /// Too much by one buyer; nothing was done.
+    /// The buyer exceeded a rate limit; nothing was done.
     #[error("too often")]
     TooOften {
-        /// When to try again.
+        /// Delay before a retry.
         retry_after: Duration,
     },
-    /// PostgreSQL is gone. Whether it was done is unknown: a retry with the same key settles it.
+    /// PostgreSQL is unavailable. The outcome is unknown: a retry with the same key settles it.
     #[error("PostgreSQL is unavailable")]
     Unavailable,
-    /// A mistake of ours; nothing was done.
+    /// An internal error; nothing was done.
     #[error("{0}")]
     Unexpected(String),
 }
@@ -157,7 +157,7 @@ pub enum StockError {
 impl StockError {
     pub(super) const OVERLOADED: Self = Self::Overloaded { retry_after: Duration::from_millis(500) };
 
-    /// As a label of the metrics.
+    /// Returns the label for the metrics.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::DropNotFound => "drop_not_found",

@@ -1,4 +1,4 @@
-//! A pair held, and a pair bought.
+//! Reservations and purchases.
 
 use crate::{
     clock::Timestamp,
@@ -7,21 +7,21 @@ use crate::{
     page::{Cursor, List},
 };
 
-/// What became of a hold.
+/// The status of a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReservationStatus {
-    /// Holds its pair.
+    /// The pair is held.
     Active,
-    /// Became a purchase.
+    /// The pair was bought.
     Purchased,
-    /// Its deadline passed.
+    /// The deadline passed.
     Expired,
-    /// Given back by the buyer, or with its drop.
+    /// Cancelled by the buyer, or with its drop.
     Cancelled,
 }
 
 impl ReservationStatus {
-    /// As it is stored.
+    /// Returns the status as it is stored.
     pub fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -37,7 +37,7 @@ impl ReservationStatus {
             .find(|status| status.name() == name)
     }
 
-    /// Whether it owns its pair.
+    /// Returns whether the hold owns its pair.
     pub fn is_live(self) -> bool {
         matches!(self, Self::Active | Self::Purchased)
     }
@@ -46,28 +46,28 @@ impl ReservationStatus {
 /// A pair held for one buyer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
-    /// Which.
+    /// The reservation's id.
     pub id: ReservationId,
-    /// Of which size.
+    /// The size of the pair.
     pub size: String,
-    /// Which of the size's pairs, from 1.
+    /// The pair's number within the size, from 1.
     pub pair_number: i32,
-    /// For whom.
+    /// The buyer.
     pub user_id: UserId,
-    /// As it was when this was read: a hold past its deadline reads expired, taken back or not.
+    /// The status when this was read: a hold past its deadline reads as expired, released or not.
     pub status: ReservationStatus,
-    /// At the moment of reserving.
+    /// The price at the time of reserving.
     pub price: Money,
-    /// When it was made.
+    /// When the hold was made.
     pub created_at: Timestamp,
-    /// When it lapses: it can be bought before this instant, and is expired from it on.
+    /// The deadline: the hold can be bought before this instant, and is expired from it on.
     pub expires_at: Timestamp,
-    /// When it was bought, cancelled or taken back.
+    /// When the hold was bought, cancelled or, once expired, released.
     pub closed_at: Option<Timestamp>,
 }
 
 impl Reservation {
-    /// The purchase that it became.
+    /// Returns the purchase, if the pair was bought.
     pub fn purchase(&self) -> Option<Purchase> {
         let purchased_at = self.closed_at.filter(|_| self.status == ReservationStatus::Purchased)?;
         Some(Purchase {
@@ -80,36 +80,36 @@ impl Reservation {
         })
     }
 
-    /// Its place among a drop's live holds.
+    /// Returns the position among the drop's active holds.
     pub fn deadline_cursor(&self) -> Cursor {
         Cursor { list: List::LiveHolds, at: self.expires_at, id: self.id.hold_id.0 }
     }
 
-    /// Its place among a person's reservations.
+    /// Returns the position among the buyer's reservations.
     pub fn history_cursor(&self) -> Cursor {
         Cursor { list: List::Reservations, at: self.created_at, id: self.id.hold_id.0 }
     }
 }
 
-/// A pair bought. It is named by the reservation that it was.
+/// A purchased pair, identified by its reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Purchase {
-    /// Which.
+    /// The reservation's id.
     pub reservation_id: ReservationId,
-    /// Of which size.
+    /// The size of the pair.
     pub size: String,
-    /// Which of the size's pairs, from 1.
+    /// The pair's number within the size, from 1.
     pub pair_number: i32,
-    /// By whom.
+    /// The buyer.
     pub user_id: UserId,
-    /// What it cost.
+    /// The price paid.
     pub price: Money,
-    /// When.
+    /// When the pair was bought.
     pub purchased_at: Timestamp,
 }
 
 impl Purchase {
-    /// Its place among purchases.
+    /// Returns the position in a list of purchases.
     pub fn cursor(&self) -> Cursor {
         Cursor { list: List::Purchases, at: self.purchased_at, id: self.reservation_id.hold_id.0 }
     }

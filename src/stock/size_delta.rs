@@ -1,9 +1,9 @@
-//! What a batch does to the counters, as it is added up here: the statement that writes only compares.
+//! What a batch changes in the counters. The sums are made here: the statement that writes only compares.
 
 use super::ReservationStatus;
 use crate::drops::StockCount;
 
-/// What a batch does to a size.
+/// What a batch changes in one size.
 #[derive(Debug)]
 pub(super) struct SizeDelta {
     pub(super) size: String,
@@ -11,25 +11,25 @@ pub(super) struct SizeDelta {
     pub(super) purchased: i32,
     pub(super) released: i32,
     pub(super) expired: i32,
-    /// The counters after it.
+    /// The counters after the batch.
     pub(super) count: StockCount,
-    /// The lowest pair number never used, after it.
+    /// The lowest pair number never used, after the batch.
     pub(super) next_pair: i32,
 }
 
 impl SizeDelta {
-    /// Nothing yet, of a size as it was found.
+    /// Returns an empty delta of a size as it was found.
     pub(super) fn none(size: &str, count: StockCount, next_pair: i32) -> Self {
         let size = size.to_owned();
         Self { size, reserved: 0, purchased: 0, released: 0, expired: 0, count, next_pair }
     }
 
-    /// Whether the size is touched.
+    /// Returns whether the batch changes the size.
     pub(super) fn is_any(&self) -> bool {
         self.reserved + self.purchased + self.released + self.expired > 0
     }
 
-    /// A hold of this pair was made.
+    /// Counts a new hold of this pair.
     pub(super) fn reserve(&mut self, pair_number: i32) {
         self.reserved += 1;
         self.count.available -= 1;
@@ -37,7 +37,7 @@ impl SizeDelta {
         self.next_pair = self.next_pair.max(pair_number + 1);
     }
 
-    /// A hold became this.
+    /// Counts a hold that was closed with this status.
     pub(super) fn close(&mut self, to: ReservationStatus) {
         self.count.held -= 1;
         match to {

@@ -1,6 +1,6 @@
-//! Checks the stock law and the ledger on a live database.
+//! Checks the stock invariants and the ledger on a live database.
 //!
-//! Each check is one statement that returns the rows at fault; all of them see the same snapshot.
+//! Each check is one statement that returns the offending rows; all of them see the same snapshot.
 
 mod watch;
 
@@ -16,16 +16,16 @@ pub use watch::{OpenTransaction, Seen, Watch};
 
 use crate::{db::DbError, ids::DropId};
 
-/// Something that is off.
+/// A violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, QueryableByName)]
 pub struct Finding {
-    /// Which rule is broken.
+    /// The rule.
     #[diesel(sql_type = Text)]
     pub rule: String,
-    /// Of which drop.
+    /// The drop.
     #[diesel(sql_type = SqlUuid)]
     pub drop_id: Uuid,
-    /// Of which size, where the rule is about one.
+    /// The size, if the rule is about one.
     #[diesel(sql_type = Nullable<Text>)]
     pub size: Option<String>,
     /// The figures that do not agree.
@@ -33,7 +33,7 @@ pub struct Finding {
     pub detail: String,
 }
 
-/// Each rule with the statement that finds what breaks it.
+/// Each rule with the statement that finds its violations.
 const RULES: &[(&str, &str)] = &[
     (
         "total = available + held + sold, none below zero",
@@ -132,30 +132,30 @@ const RULES: &[(&str, &str)] = &[
     ),
 ];
 
-/// How many rules are checked.
+/// Number of rules.
 pub const RULE_COUNT: usize = RULES.len();
 
-/// How the stock stands, over all drops that are open.
+/// Stock totals over all active drops.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, QueryableByName)]
 pub struct Totals {
-    /// Open drops.
+    /// Active drops.
     #[diesel(sql_type = BigInt)]
     pub drops: i64,
-    /// Pairs that can be had.
+    /// Free pairs.
     #[diesel(sql_type = BigInt)]
     pub available: i64,
-    /// Pairs that are held.
+    /// Held pairs.
     #[diesel(sql_type = BigInt)]
     pub held: i64,
-    /// Pairs that are sold.
+    /// Sold pairs.
     #[diesel(sql_type = BigInt)]
     pub sold: i64,
 }
 
-/// How the stock stands.
+/// Returns the stock totals.
 ///
 /// # Errors
-/// The database.
+/// A database error.
 pub async fn totals(connection: &mut AsyncPgConnection) -> Result<Totals, DbError> {
     let select = "SELECT count(DISTINCT d.id) AS drops, coalesce(sum(available), 0)::bigint AS available,
                          coalesce(sum(held), 0)::bigint AS held, coalesce(sum(sold), 0)::bigint AS sold
@@ -165,19 +165,19 @@ pub async fn totals(connection: &mut AsyncPgConnection) -> Result<Totals, DbErro
     Ok(diesel::sql_query(select).get_result(connection).await?)
 }
 
-/// Checks every rule on one snapshot. Nothing found: all is well.
+/// Checks every rule on one snapshot. Returns nothing if all is well.
 ///
 /// # Errors
-/// The database.
+/// A database error.
 pub async fn audit(connection: &mut AsyncPgConnection) -> Result<Vec<Finding>, DbError> {
     let mut transaction = connection.build_transaction().repeatable_read().read_only();
     transaction.run(async |connection| find(connection, None).await).await
 }
 
-/// Checks every rule as the connection's transaction sees the database; for these drops only, where they are named.
+/// Checks every rule in the connection's transaction; only for these drops, if they are given.
 ///
 /// # Errors
-/// The database.
+/// A database error.
 pub async fn find(
     connection: &mut AsyncPgConnection,
     drops: Option<&[DropId]>,
@@ -196,8 +196,8 @@ pub async fn find(
     Ok(findings)
 }
 
-/// What makes the tables of a statement that follows look as if there were these drops only. Folded into it, so that the
-/// indexes serve.
+/// Returns a `WITH` clause that restricts the tables of the following statement to these drops. It is inlined, so
+/// that the indexes serve.
 fn narrowed(drops: &[DropId]) -> String {
     let ids: Vec<String> = drops.iter().map(|id| format!("'{}'", id.0)).collect();
     let ids = ids.join(", ");

@@ -1,4 +1,4 @@
-//! Looks at the law again and again, as often as once a second on a shop with years of drops in it.
+//! Repeats the audit, as often as once a second on a shop with years of drops.
 
 use std::{
     collections::HashMap,
@@ -15,46 +15,46 @@ use serde::Serialize;
 use super::{Finding, Totals, find, totals};
 use crate::{db::DbError, ids::DropId};
 
-/// How often everything is looked at, at most.
+/// Shortest interval between full audits.
 const EVERYTHING_EVERY: Duration = Duration::from_secs(60);
-/// The part of the time that looks at everything may take.
+/// Full audits take at most one part in this many of the time.
 const EVERYTHING_TAKES: u32 = 20;
 
-/// Remembers how each drop stood. A drop whose version, counters and state are as they were has not moved, and only what
-/// moved is looked at; everything, the rows that nobody says have changed too, at first and then each minute, or less
-/// often where that takes long.
+/// Remembers the state of each drop. Only drops whose version, counters or state changed are audited. A full audit,
+/// which covers rows that changed without a trace too, runs at first and then each minute, or less often if it takes
+/// long.
 #[derive(Default)]
 pub struct Watch {
     stands: HashMap<DropId, String>,
     everything: Option<Instant>,
 }
 
-/// What one look saw.
+/// The result of one audit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Seen {
-    /// What is off.
+    /// The violations.
     pub findings: Vec<Finding>,
-    /// How the open drops stand.
+    /// Totals of the active drops.
     pub totals: Totals,
-    /// How many drops were looked at.
+    /// Number of drops audited.
     pub drops: usize,
-    /// The transaction of somebody else that keeps old versions of rows for longest: batches have to pass by them.
+    /// The transaction of another client that keeps old row versions for longest: batches have to skip them.
     pub furthest_behind: Option<OpenTransaction>,
 }
 
-/// A transaction that is open, as far as the role may see it.
+/// An open transaction that the role may see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, QueryableByName)]
 pub struct OpenTransaction {
-    /// Of which process of PostgreSQL.
+    /// The process id of its PostgreSQL backend.
     #[diesel(sql_type = Integer)]
     pub pid: i32,
-    /// What the client calls itself.
+    /// The client's application name.
     #[diesel(sql_type = Text)]
     pub application: String,
-    /// For how long.
+    /// How long it has been open, in seconds.
     #[diesel(sql_type = BigInt)]
     pub seconds: i64,
-    /// How many transactions have begun to write since, in all databases of the cluster: what they replaced is still there.
+    /// Transactions that began to write since, in all databases of the cluster: what they replaced is still there.
     #[diesel(sql_type = BigInt)]
     pub behind: i64,
 }
@@ -71,7 +71,7 @@ const STANDS: &str = "SELECT d.id, concat_ws(' ', d.stock_version, d.cancelled_a
                                  concat_ws('/', s.size, s.total, s.available, s.held, s.sold), ' ' ORDER BY s.size)) AS stand
                       FROM drops AS d LEFT JOIN drop_sizes AS s ON s.drop_id = d.id GROUP BY d.id";
 
-/// What has a snapshot or has written something keeps rows from then on; a VACUUM does not.
+/// A transaction with a snapshot, or one that has written, keeps rows from then on; a VACUUM does not.
 const FURTHEST_BEHIND: &str = "
     SELECT pid, coalesce(application_name, '') AS application,
            extract(epoch FROM clock_timestamp() - xact_start)::bigint AS seconds,
@@ -83,10 +83,10 @@ const FURTHEST_BEHIND: &str = "
     ORDER BY behind DESC LIMIT 1";
 
 impl Watch {
-    /// Looks at what has moved since the last look, on one snapshot.
+    /// Audits what has changed since the last call, on one snapshot.
     ///
     /// # Errors
-    /// The database. The next look is at what this one should have seen.
+    /// A database error. The next call audits what this one should have.
     pub async fn look(&mut self, connection: &mut AsyncPgConnection) -> Result<Seen, DbError> {
         let began = Instant::now();
         let is_everything = self.everything.is_none_or(|next| next <= began);
@@ -112,7 +112,7 @@ impl Watch {
             let took = began.elapsed();
             self.everything = Some(Instant::now() + EVERYTHING_EVERY.max(took * EVERYTHING_TAKES));
         }
-        // Not every role may ask, and the law is watched all the same.
+        // Not every role may query this; the audit counts all the same.
         let found = diesel::sql_query(FURTHEST_BEHIND).get_result(connection).await.optional();
         let furthest_behind = found.unwrap_or_else(|error| {
             tracing::debug!(%error, "open transactions cannot be seen");

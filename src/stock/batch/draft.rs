@@ -1,4 +1,4 @@
-//! A batch as it is worked out, and what came of it.
+//! A planned batch, and its outcome.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -24,22 +24,22 @@ use crate::{
     },
 };
 
-/// What a batch goes by, and what it is to do.
+/// What a batch is decided by, and its plan.
 pub(super) struct Draft {
     drop_id: DropId,
     basis: Basis,
     pub(super) plan: Plan,
-    /// All that is known of.
+    /// All known holds.
     holds: HashMap<HoldId, Known>,
-    /// The pair of each grant, once they are given; and those that the closings give back and nobody gets, by size.
+    /// The pair of each grant, once assigned; and those that the closings release and nobody gets, by size.
     given: Given,
     deltas: Vec<SizeDelta>,
 }
 
-/// A batch that was done.
+/// A completed batch.
 pub(super) struct Outcome {
     draft: Draft,
-    /// Of the drop as it is now.
+    /// The drop's version after the batch.
     version: Version,
     done: Done,
 }
@@ -52,19 +52,19 @@ impl Draft {
         Self { drop_id, basis, plan, holds, given: Given::default(), deltas: Vec::new() }
     }
 
-    /// The pairs for its grants, as far as they are known.
+    /// Returns pairs for the grants, except those that are not known.
     pub(super) fn numbers(&self, freed: &Freed) -> PairAllocation {
         PairAllocation::at_hand(&self.basis.look, &self.plan, &self.basis.next_pairs, &self.holds, freed)
     }
 
-    /// Gives each grant its pair.
+    /// Assigns each grant its pair.
     pub(super) fn give(&mut self, numbers: PairAllocation) -> Result<(), DbError> {
         self.given = numbers.give_to(&self.plan.grants)?;
         self.deltas = self.deltas();
         Ok(())
     }
 
-    /// What the closings and the grants come to, for each size that they touch.
+    /// Returns the sum of the closings and grants, for each size that they change.
     fn deltas(&self) -> Vec<SizeDelta> {
         let mut deltas: HashMap<&str, SizeDelta> = HashMap::new();
         for SizeStock { size, count } in &self.basis.look.sizes {
@@ -86,7 +86,7 @@ impl Draft {
         sizes.filter_map(|size| deltas.remove(size.size.as_str())).filter(SizeDelta::is_any).collect()
     }
 
-    /// As it is to be written.
+    /// Returns the batch as it is to be written.
     pub(super) fn planned(&self) -> Planned<'_> {
         let Basis { look, version, newcomers, .. } = &self.basis;
         let closed = self.plan.closings.iter().filter_map(|closing| self.holds.get(&closing.hold_id));
@@ -101,13 +101,13 @@ impl Draft {
         }
     }
 
-    /// There was nothing to write.
+    /// Completes a batch that had nothing to write.
     pub(super) fn leave(self, next_deadline: Option<Timestamp>) -> Outcome {
         let done = self.done(self.state(), self.basis.read, next_deadline);
         Outcome { version: self.basis.version.clone(), draft: self, done }
     }
 
-    /// It was written.
+    /// Completes a batch that was written.
     pub(super) fn settle(mut self, settled: Settled) -> Outcome {
         let look = &self.basis.look;
         let (mut expiry_delays, mut released) = (Vec::new(), 0);
@@ -142,7 +142,7 @@ impl Draft {
         Outcome { draft: self, version, done: Done { changed: true, expiry_delays, released, ..done } }
     }
 
-    /// The drop as it was found.
+    /// Returns the drop as it was found.
     fn state(&self) -> DropState {
         let Basis { look, read, version, .. } = &self.basis;
         let (catalogue, sizes) = (look.catalogue.clone(), look.sizes.clone());
@@ -174,13 +174,13 @@ impl Draft {
 }
 
 impl Outcome {
-    /// Only a part of what the operations ask for.
+    /// Marks whether this is only a part of what the operations ask for.
     pub(super) fn in_part(mut self, is_partial: bool) -> Self {
         self.done.is_partial = is_partial;
         self
     }
 
-    /// What to tell, and how it left the drop that the batch `before` had left.
+    /// Returns the result, and how it left the drop that the batch `before` had left.
     pub(super) fn end(self, before: Option<Expected>, freed: &mut Freed) -> (Done, Expected) {
         let Self { draft: Draft { basis, plan, holds, given, .. }, version, done } = self;
         given.left_over.into_iter().for_each(|(size, numbers)| freed.add(&size, numbers));
@@ -192,7 +192,7 @@ impl Outcome {
     }
 }
 
-/// The hold as it was made.
+/// Returns the hold as it was made.
 fn made(grant: &Grant, id: ReservationId, pair_number: i32, look: &Look, expires_at: Timestamp) -> Known {
     let reservation = Reservation {
         id,

@@ -1,16 +1,15 @@
 //! One transaction for a batch of operations on one drop.
 //!
-//! Where all that matters is known from the batch before, and nobody has changed the drop since: decide, and write. That
-//! is one statement, which locks, finds the drop at the version that was expected, and writes; or does nothing. One round
+//! If everything that matters is known from the batch before, and nobody has changed the drop since: decide, write.
+//! One statement locks the drop, checks that it has the expected version, and writes; or does nothing. One round
 //! trip.
 //!
-//! Otherwise lock, look, decide, write, in this order. Lock first and look second, as separate statements: in READ
-//! COMMITTED a statement's snapshot is taken before it waits for a row lock. The clock is read after the lock. Two round
-//! trips, whatever the batch's size: BEGIN, the lock and the looks; what is written, and COMMIT. One more where pairs are
-//! given out again of which this server does not know for sure that they came back, and another where they have to be
-//! looked for.
+//! Otherwise: lock, look, decide, write. Lock and look are separate statements, because in READ COMMITTED a
+//! statement's snapshot is taken before it waits for a row lock. The clock is read after the lock. Two round trips,
+//! whatever the batch size: BEGIN, the lock and the looks; the write and COMMIT. One more to give out pairs again
+//! that this server does not know for sure to be free, and another if it has to search for them.
 //!
-//! The counters move by what was decided, and the statement that writes fails where it did anything else.
+//! The counters change by what was decided, and the statement that writes fails if it did anything else.
 
 mod draft;
 mod pair_allocation;
@@ -36,35 +35,35 @@ use crate::{
 };
 use draft::{Draft, Outcome};
 
-/// Longer than a statement or a wait for a lock may take.
+/// Longer than a statement or a lock wait may take.
 const WATCHDOG: Duration = Duration::from_millis(3_500);
 
-/// What a committed batch did.
+/// The result of a committed batch.
 pub(super) struct Done {
-    /// One for each operation, in its order; none yet when it [is partial](Self::is_partial).
+    /// One per operation, in their order; none yet when it [is partial](Self::is_partial).
     pub(super) answers: Vec<Answer<Refusal>>,
     /// Whether so many holds had to be closed that the operations, or most of them, are still to be done.
     pub(super) is_partial: bool,
-    /// Whether it made the version of `state`.
+    /// Whether the batch made the version of `state`.
     pub(super) changed: bool,
-    /// The drop after it, read at the instant at which the batch was decided.
+    /// The drop after the batch, read at the instant of the decision.
     pub(super) state: Arc<DropState>,
     /// The newest reading of the database clock.
     pub(super) clock: ClockReading,
-    /// When the next hold of the drop lapses.
+    /// When the next hold of the drop expires.
     pub(super) next_deadline: Option<Timestamp>,
-    /// How late each lapsed hold was taken back, in seconds.
+    /// How late each expired hold was released, in seconds.
     pub(super) expiry_delays: Vec<f64>,
-    /// Holds given back.
+    /// Number of cancelled holds.
     pub(super) released: u64,
 }
 
-/// Runs the batch in one transaction, or a part of it that has to come first. `None`: there is no such drop. `expected` is
-/// how the batch before left the drop, and then how this one did; nothing, if that is not known. `freed`: the pairs that came
-/// back, as far as they are known.
+/// Runs the batch in one transaction, or a part of it that has to come first. Returns `None` if the drop does not
+/// exist. `expected` is how the batch before left the drop, and then how this one did; `None` if unknown. `freed` are
+/// the pairs known to be free again.
 ///
 /// # Errors
-/// The database; nothing was done, unless it is `Unavailable`: then nobody knows.
+/// A database error. Nothing was done, unless it is `Unavailable`: then the outcome is unknown.
 pub(super) async fn run(
     connection: Connection,
     drop_id: DropId,
@@ -97,14 +96,14 @@ pub(super) async fn run(
     }))
 }
 
-/// What PostgreSQL's own limits did not end by then has a hung or vanished server under it. Given up, a transaction takes
-/// its connection with it.
+/// Bounds a step. If PostgreSQL's own limits did not end it by then, its server is hung or gone. A transaction that
+/// is given up closes its connection.
 async fn watched<T>(road: impl Future<Output = T>) -> Result<T, DbError> {
     let no_answer = |_| DbError::Unavailable("no answer within the watchdog's time".to_owned());
     timeout(WATCHDOG, road).await.map_err(no_answer)
 }
 
-/// Writes without a look. `None`: not all is known, or it is not so any more; nothing was done.
+/// Writes without a look. `None`: not everything is known, or it has changed; nothing was done.
 async fn at_once(
     transaction: &Transaction,
     drop_id: DropId,
@@ -124,7 +123,7 @@ async fn at_once(
     match queries::change(transaction.connection(), drop_id, draft.planned()).await {
         Ok(Some(settled)) => return Ok(Some(draft.settle(settled))),
         Ok(None) => {}
-        // It did nothing. A look tells what it stumbled over, or who.
+        // It did nothing. A look finds what was in the way, or which operation.
         Err(error @ (DbError::Constraint(_) | DbError::Unexpected(_))) => {
             tracing::warn!(%error, %drop_id, "a drop is not as it was left; looking at it");
             freed.doubt();
@@ -142,7 +141,7 @@ async fn in_transaction(
     freed: &mut Freed,
 ) -> Result<Option<Outcome>, DbError> {
     let connection = transaction.connection();
-    // What is polled first is sent first, unless the runtime puts it off.
+    // What is polled first is sent first, unless the runtime defers it.
     let first = unconstrained(async {
         try_join!(
             biased;

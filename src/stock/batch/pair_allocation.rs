@@ -1,4 +1,4 @@
-//! Which pairs a batch gives out.
+//! The pairs that a batch gives out.
 
 use std::collections::HashMap;
 
@@ -16,29 +16,29 @@ use crate::{
     },
 };
 
-/// Pair numbers for grants, by size: those never used first, then those that this batch gives back, then those given back
-/// before. Each list is taken from its end.
+/// Pair numbers for grants, by size: first those never used, then those released by this batch, then those released
+/// before. Each list is consumed from its end.
 pub(super) struct PairAllocation {
     by_size: HashMap<String, Vec<i32>>,
     missing: Vec<Missing>,
 }
 
-/// So many of a size that were given back before, and of which not as many are known. They have to be found: below the
-/// first number never used.
+/// Previously used pairs of a size that are wanted, of which too few are known to be free. They have to be found
+/// below the first number never used.
 pub(super) struct Missing {
     pub(super) size: String,
     pub(super) count: usize,
     pub(super) below: i32,
 }
 
-/// Numbers of a size that are free, at least as many as were missing.
+/// Free numbers of a size, at least as many as were missing.
 pub(super) struct Found {
-    /// Of these it is known now whether they are.
+    /// Unconfirmed numbers that have been looked up.
     pub(super) settled: Vec<i32>,
     pub(super) free: Vec<i32>,
 }
 
-/// The pair of each grant; and, by size, those that this batch gives back and nobody got.
+/// The pair of each grant; and, by size, those that this batch releases and nobody got.
 #[derive(Default)]
 pub(super) struct Given {
     pub(super) pairs: Vec<i32>,
@@ -46,7 +46,7 @@ pub(super) struct Given {
 }
 
 impl PairAllocation {
-    /// Those that are known without asking.
+    /// Returns the numbers that are known without a query.
     pub(super) fn at_hand(
         look: &Look,
         plan: &Plan,
@@ -86,7 +86,7 @@ impl PairAllocation {
         Self { by_size, missing }
     }
 
-    /// What has to be found.
+    /// Returns what has to be found.
     pub(super) fn missing(&self) -> &[Missing] {
         &self.missing
     }
@@ -104,7 +104,7 @@ impl PairAllocation {
         Ok(())
     }
 
-    /// Gives out what was found, last and the lowest first. What is left of it is known from now on.
+    /// Adds the numbers found, to be given out last, lowest first. The surplus is known from now on.
     pub(super) fn add(&mut self, found: Vec<Found>, freed: &mut Freed) {
         for (Missing { size, count, .. }, Found { settled, free, .. }) in self.missing.drain(..).zip(found) {
             freed.settle(&size, &settled);
@@ -114,7 +114,7 @@ impl PairAllocation {
         }
     }
 
-    /// One for each grant.
+    /// Takes one number per grant.
     pub(super) fn give_to(mut self, grants: &[Grant]) -> Result<Given, DbError> {
         let give = |grant: &Grant| {
             let number = self.by_size.get_mut(&grant.size).and_then(Vec::pop);
@@ -125,7 +125,7 @@ impl PairAllocation {
     }
 }
 
-/// So many rumours are looked into, until enough are found: others have given out what was free first.
+/// Unconfirmed numbers looked up at most, until enough are free: other servers have given out the free ones first.
 const MOST_RUMOURS: usize = 1_000;
 
 async fn find(
@@ -134,13 +134,13 @@ async fn find(
     Missing { size, count, below }: &Missing,
     freed: &Freed,
 ) -> Result<Found, DbError> {
-    // After a failover there may be some that were never used.
+    // After a failover some may never have been used.
     let used = |number: &i32| number < below;
     let mut settled: Vec<i32> = freed.rumoured(size).take_while(used).take(MOST_RUMOURS).collect();
     if !settled.is_empty() {
         let free = queries::keep_free_pairs(connection, drop_id, size, settled.clone(), *count).await?;
         if free.len() == *count {
-            // Nobody looked further than that.
+            // The query went no further than that.
             settled.retain(|number| Some(number) <= free.last());
             return Ok(Found { settled, free });
         }

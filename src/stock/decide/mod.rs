@@ -1,8 +1,8 @@
-//! Decides what a batch of operations does. Pure: no clock, no database, no chance.
+//! Decides what a batch of operations does. Pure: no clock, no database, no randomness.
 //!
-//! The order within a batch: lapsed holds are taken back; holds are bought and given back, in order of arrival; the
-//! drop is withdrawn; pairs are reserved, in order of arrival. So a buyer's own lapsed hold never counts against
-//! the limit, and a pair that comes back in a batch can be had in it.
+//! The order within a batch: expired holds are released; holds are bought and cancelled, in order of arrival; the
+//! drop is cancelled; pairs are reserved, in order of arrival. So a buyer's own expired hold never counts against the
+//! limit, and a pair released in a batch can be reserved in it.
 
 #[cfg(test)]
 mod tests;
@@ -19,8 +19,8 @@ use crate::{
 };
 use working_state::WorkingState;
 
-/// Holds that one transaction closes, besides those that a batch which closes fewer asks for. A few hundredths of a second's
-/// work: ten thousand would take longer than a statement may.
+/// Holds that one transaction closes at most, besides those that the operations of a smaller batch name. It takes a
+/// few hundredths of a second: ten thousand would exceed the statement timeout.
 pub(super) const MOST_CLOSED: usize = 1_000;
 
 /// What is seen under the drop's lock, or known to be what would be seen.
@@ -30,13 +30,13 @@ pub(super) struct Look {
     pub(super) now: Timestamp,
     pub(super) catalogue: Catalogue,
     pub(super) sizes: Vec<SizeStock>,
-    /// Every hold that the batch could touch or repeat: those past their deadline, those that it names, the live
-    /// ones of its buyers, those under its keys; all active ones when the drop is to be withdrawn. Of those past their
-    /// deadline and those active, as many as one transaction can close.
+    /// Every hold that the batch could touch or repeat: those past their deadline, those that it names, the live ones
+    /// of its buyers, those with its keys or admissions; all active ones if the drop is to be cancelled. Of those
+    /// past their deadline and those active, as many as one transaction can close.
     pub(super) known: Vec<Known>,
 }
 
-/// A hold as it is stored.
+/// A stored hold.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) reservation: Reservation,
@@ -44,25 +44,25 @@ pub(super) struct Known {
     pub(super) admission_id: Option<String>,
 }
 
-/// A hold to be closed.
+/// A hold to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Closing {
     pub(super) hold_id: HoldId,
     pub(super) to: ReservationStatus,
 }
 
-/// A hold to be made.
+/// A hold to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Grant {
     pub(super) hold_id: HoldId,
     pub(super) user: UserId,
     pub(super) size: String,
     pub(super) key: String,
-    /// Of the admission that it uses up.
+    /// The id of the admission that it uses up.
     pub(super) admission_id: Option<String>,
 }
 
-/// What came of one operation; the hold that it is about, if there is one.
+/// The outcome of one operation, and the hold concerned, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) refusal: Option<Refusal>,
@@ -75,7 +75,7 @@ pub(super) struct Plan {
     pub(super) closings: Vec<Closing>,
     pub(super) grants: Vec<Grant>,
     pub(super) cancels_drop: bool,
-    /// One for each operation, in its order.
+    /// One per operation, in their order.
     pub(super) verdicts: Vec<Verdict>,
 }
 
@@ -85,7 +85,7 @@ impl Plan {
     }
 }
 
-/// What the batch does.
+/// Decides what the batch does.
 pub(super) fn decide(look: &Look, operations: &[Operation]) -> Plan {
     let mut state = WorkingState::new(look);
     state.expire();
@@ -106,8 +106,8 @@ pub(super) fn decide(look: &Look, operations: &[Operation]) -> Plan {
     state.plan
 }
 
-/// The first part of what the batch closes, where it is too much for one transaction. What is bought comes first: it must
-/// not lapse while it waits. [`decide`] finds the rest to do, and what was done here as done.
+/// Returns the first part of the batch's closings, if they are too many for one transaction. Purchases come first:
+/// their holds must not expire while they wait. [`decide`] then does the rest, and finds this part done.
 pub(super) fn close_some(look: &Look, operations: &[Operation]) -> Plan {
     let mut state = WorkingState::new(look);
     state.expire();

@@ -1,5 +1,5 @@
-//! `decide` against a model that is too slow and too plain to be wrong: it works on a list of pairs, one operation
-//! after the other, and counts everything anew each time.
+//! Tests `decide` against a model too slow and too simple to be wrong: it works on a list of reservations, one
+//! operation after the other, and recounts everything each time.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -31,10 +31,10 @@ fn at(seconds: i64) -> Timestamp {
     DateTime::from_timestamp(1_790_000_000 + seconds, 0).unwrap()
 }
 
-/// A hold that is there before the batch: its owner, size, status, key and deadline from now.
+/// A hold that exists before the batch: its owner, size, status, key and deadline in seconds from now.
 type Given = (u128, usize, u8, usize, i64);
 
-/// What a reserve shows at the door: the number of an admission, from when and until when it is good, from now.
+/// The admission given by a reserve: its number, and from when and until when it is valid, in seconds from now.
 type Shown = Option<(usize, i64, i64)>;
 
 fn look(
@@ -58,7 +58,7 @@ fn look(
     let mut known: Vec<Known> = Vec::new();
     for (number, (owner, size, code, key, deadline)) in given.iter().enumerate() {
         let key = format!("key {}", key % KEYS);
-        // As the database has it: one reservation for each key, and no more live ones than pairs.
+        // As in the database: one reservation per key, and no more live ones than pairs.
         if !keys.insert((user(*owner), key.clone())) {
             continue;
         }
@@ -79,7 +79,7 @@ fn look(
             expires_at: at(*deadline),
             closed_at: None,
         };
-        // Each of them used an admission, where one was wanted.
+        // Each of them used an admission, if one was required.
         let admission_id = admission_required.then(|| format!("admission {number}"));
         known.push(Known { reservation, key, admission_id });
     }
@@ -107,7 +107,7 @@ fn look(
     }
 }
 
-/// The plain model: every reservation there ever was, as `(owner, size, key, status)`.
+/// The model: every reservation there ever was, as `(owner, size, key, status)`.
 struct Model<'a> {
     look: &'a Look,
     all: BTreeMap<HoldId, (UserId, String, String, ReservationStatus)>,
@@ -201,7 +201,7 @@ impl Model<'_> {
     }
 }
 
-/// What the model answers, and what it has in the end.
+/// Returns the model's answers, and its final state.
 fn model<'a>(look: &'a Look, operations: &[Operation]) -> (Vec<Option<Refusal>>, Model<'a>) {
     let all = look.known.iter().map(|Known { reservation, key, .. }| {
         let lapsed = reservation.status == ReservationStatus::Active && reservation.expires_at <= look.now;
@@ -237,7 +237,7 @@ fn model<'a>(look: &'a Look, operations: &[Operation]) -> (Vec<Option<Refusal>>,
     (refusals, model)
 }
 
-/// What is seen once the closings of `part` are committed.
+/// Returns what is seen once the closings of `part` are committed.
 fn after_part(look: &Look, part: &Plan) -> Look {
     let mut look = look.clone();
     for Closing { hold_id, to } in &part.closings {
@@ -316,13 +316,13 @@ proptest! {
         }
         let wanted: BTreeMap<HoldId, ReservationStatus> = model.all.iter().map(|(id, one)| (*id, one.3)).collect();
         prop_assert_eq!(after, wanted);
-        // What a grant used up is what its buyer showed, and no two grants of a buyer used up the same.
+        // Each grant used up an admission if one was required, and no two grants of a buyer the same.
         let used: Vec<_> = plan.grants.iter().filter_map(|grant| Some((grant.user, grant.admission_id.clone()?))).collect();
         prop_assert_eq!(used.len(), if admission_required { plan.grants.len() } else { 0 });
         prop_assert_eq!(used.iter().collect::<HashSet<_>>().len(), used.len());
         prop_assert_eq!(plan.cancels_drop, model.cancelled && !cancelled);
 
-        // A part that comes before it closes the same, and after it the batch finds nothing more to close.
+        // A part that runs first closes the same holds, and then the batch has nothing more to close.
         let some = close_some(&look, &operations);
         let closings = |plan: &Plan| -> BTreeMap<HoldId, ReservationStatus> {
             plan.closings.iter().map(|closing| (closing.hold_id, closing.to)).collect()
@@ -332,11 +332,11 @@ proptest! {
         let rest = decide(&after_part(&look, &some), &operations);
         prop_assert_eq!((rest.closings, rest.grants, rest.verdicts), (Vec::new(), plan.grants, plan.verdicts));
 
-        // Never more live reservations than pairs, never more of one buyer's new ones than allowed.
+        // Never more live reservations than pairs.
         for stock in &look.sizes {
             prop_assert!(model.count(|one| one.1 == stock.size && one.3.is_live()) <= stock.count.total);
         }
-        // A deadline is not a second late: what lapses now is lapsed.
+        // A deadline is inclusive: a hold that expires now is expired.
         let lapsed = |known: &&Known| known.reservation.expires_at <= look.now + TimeDelta::zero();
         let expired = plan.closings.iter().filter(|closing| closing.to == ReservationStatus::Expired).count();
         let due = look.known.iter().filter(lapsed).filter(|known| known.reservation.status == ReservationStatus::Active);
@@ -344,7 +344,7 @@ proptest! {
     }
 }
 
-/// What one transaction closes is bounded, whatever is known, and what is bought is among it.
+/// One transaction closes a bounded number of holds, purchases first.
 #[test]
 fn a_part_is_bounded_and_begins_with_what_is_bought() {
     let given: Vec<Given> = (0..2_500).map(|number| (number, 0, 0, 0, -1)).collect();

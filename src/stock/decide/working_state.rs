@@ -1,4 +1,4 @@
-//! The state of a drop while a batch is worked through.
+//! The state of a drop while a batch is decided.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,15 +21,15 @@ struct Hold<'a> {
     expires_at: Timestamp,
 }
 
-/// The state while the batch is worked through.
+/// The state while the batch is decided.
 pub(super) struct WorkingState<'a> {
     look: &'a Look,
     holds: HashMap<HoldId, Hold<'a>>,
     by_key: HashMap<(UserId, String), HoldId>,
     admissions_used: HashSet<(UserId, String)>,
-    /// Live holds and purchases of each buyer.
+    /// Number of active holds and purchases of each buyer.
     had: HashMap<UserId, i32>,
-    /// Free pairs and sold pairs of each size.
+    /// Free, sold and all pairs of each size.
     sizes: HashMap<&'a str, SizeState>,
     cancelled: bool,
     pub(super) plan: Plan,
@@ -82,7 +82,7 @@ impl<'a> WorkingState<'a> {
         lapsed.into_iter().for_each(|id| self.shut(id, ReservationStatus::Expired));
     }
 
-    /// Buys or gives back; `None` for operations that come later.
+    /// Buys or cancels a hold. Returns `None` for operations that come later.
     pub(super) fn close(&mut self, operation: &Operation) -> Option<Verdict> {
         let (user, hold_id, buys) = match operation {
             Operation::Purchase { user, hold_id } => (user, hold_id, true),
@@ -121,7 +121,7 @@ impl<'a> WorkingState<'a> {
         }
     }
 
-    /// Gives the holds of a drop back that is to be withdrawn.
+    /// Cancels the active holds of a drop that is to be cancelled.
     pub(super) fn release(&mut self) {
         let active = |hold: &Hold<'_>| hold.status == ReservationStatus::Active && !self.cancelled;
         let active: Vec<HoldId> =
@@ -199,7 +199,7 @@ impl<'a> WorkingState<'a> {
         *self.had.entry(user).or_default() += 1;
         self.by_key.insert((user, key.to_owned()), hold_id);
         let status = ReservationStatus::Active;
-        // Its deadline lies ahead; nothing in this batch asks for it.
+        // The exact deadline does not matter, only that it is later than all others.
         self.holds.insert(hold_id, Hold { user, size, status, expires_at: Timestamp::MAX_UTC });
         let admission_id = admission.map(|admission| admission.id.clone());
         self.admissions_used.extend(admission_id.clone().map(|id| (user, id)));
@@ -208,7 +208,7 @@ impl<'a> WorkingState<'a> {
         Verdict { refusal: None, hold: Some(hold_id) }
     }
 
-    /// The size that was asked for: the only one, when none was named.
+    /// Returns the requested size: the only one, if none was named.
     fn size_named(&self, size: Option<&str>) -> Result<&'a str, ReserveRefusal> {
         match (size, self.look.sizes.as_slice()) {
             (None, [only]) => Ok(&only.size),
@@ -220,7 +220,7 @@ impl<'a> WorkingState<'a> {
         }
     }
 
-    /// The buyer's hold that lapses last: the one that they have the most time to buy.
+    /// Returns the buyer's active hold with the latest deadline, which leaves the most time to buy.
     fn live_hold(&self, user: UserId) -> Option<HoldId> {
         let live = |hold: &Hold<'_>| hold.user == user && hold.status == ReservationStatus::Active;
         let holds = self.holds.iter().filter(|(_, hold)| live(hold));

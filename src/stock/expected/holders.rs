@@ -1,4 +1,4 @@
-//! Who has reserved what of a drop, as far as batches have touched it.
+//! The reservations of a drop's buyers that batches have touched.
 
 use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
 
@@ -7,39 +7,39 @@ use crate::{
     stock::decide::Known,
 };
 
-/// Holds that are kept of one drop, the newest; some eleven megabytes, measured. Whose hold is forgotten is looked at again.
+/// Holds kept per drop, the newest; some eleven megabytes, measured. Buyers of evicted holds need a look again.
 const MOST_HOLDS: usize = 16_384;
-/// Buyers of one drop of whom it is known that they are all; some two megabytes. With more, new ones are looked up.
+/// Buyers of one drop up to which all are known; some two megabytes. With more, new ones are looked up.
 const MOST_BUYERS: usize = 100_000;
 
-/// By default nothing is known of anybody.
+/// What is known of a drop's buyers; by default nothing.
 #[derive(Default)]
 pub(in crate::stock) struct Holders {
     holds: BTreeMap<HoldId, Known>,
     buyers: HashMap<UserId, Buyer>,
-    /// Everybody who ever had a reservation, where all of them are known: who is not among them is a new buyer.
+    /// Everybody who ever had a reservation, if all are known. Anybody else is a new buyer.
     everybody: Option<HashSet<UserId>>,
 }
 
-/// Somebody who has holds among those that are kept.
+/// A buyer with holds among those that are kept.
 struct Buyer {
     holds: Vec<HoldId>,
-    /// Whether these are all that they ever had.
+    /// Whether these are all holds that the buyer ever had.
     is_whole: bool,
 }
 
-/// What a buyer has reserved so far.
+/// The reservations of a buyer so far.
 pub(super) enum Had<'a> {
-    /// This, and no more.
+    /// Exactly these.
     All(&'a [HoldId]),
-    /// Something that is not all known.
+    /// Some, not all of them known.
     More,
-    /// Nothing, most likely.
+    /// Unknown, most likely none.
     Unknown,
 }
 
 impl Holders {
-    /// Of a drop that nobody has reserved.
+    /// Returns the holders of a drop without reservations.
     pub(super) fn nobody() -> Self {
         Self { everybody: Some(HashSet::new()), ..Self::default() }
     }
@@ -58,7 +58,7 @@ impl Holders {
         }
     }
 
-    /// Adds holds as they are now. `newcomers`, in order, had none before.
+    /// Adds holds as they are now. `newcomers` is sorted; these buyers had none before.
     pub(super) fn add(&mut self, touched: HashMap<HoldId, Known>, newcomers: &[UserId]) {
         for (hold_id, hold) in touched {
             let user = hold.reservation.user_id;
@@ -72,7 +72,8 @@ impl Holders {
         self.keep(MOST_HOLDS, MOST_BUYERS);
     }
 
-    /// Forgets the oldest holds, down to so many, and who all buyers are, where they are more than that.
+    /// Evicts the oldest holds beyond `most_holds`, and forgets who all buyers are if there are more than
+    /// `most_buyers`.
     pub(in crate::stock) fn keep(&mut self, most_holds: usize, most_buyers: usize) {
         self.everybody.take_if(|everybody| everybody.len() > most_buyers);
         while self.holds.len() > most_holds

@@ -1,8 +1,8 @@
 //! What the next batch can expect to find: the drop as the last one left it.
 //!
-//! Whoever changes a drop raises its version, in the same transaction. So what is known of a version is true for as long as
-//! the drop has it, and a batch that nothing unknown is asked of need not look: it is written by one statement, under
-//! the lock, which finds the version that was expected or does nothing. Nothing is told by it before that.
+//! Every change of a drop raises its version, in the same transaction. So what is known of a version is true for as
+//! long as the drop has it, and a batch that needs nothing else skips the look. One statement writes it: it takes the
+//! lock, and does nothing unless it finds the expected version. No caller is answered before that.
 
 mod holders;
 
@@ -26,17 +26,18 @@ use crate::{
 };
 use holders::{Had, Holders};
 
-/// So much later than it was decided a batch may be written without a look, under the lock (`queries::change` allows no
-/// more). Where something changes by the clock before that, it is looked at, so nothing is dated back over a deadline.
+/// How much later than it was decided a batch may be written without a look, under the lock (`queries::change`
+/// enforces it). If the clock changes something before that, the batch looks, so nothing is backdated past a
+/// deadline.
 pub(super) const LATENESS: TimeDelta = TimeDelta::milliseconds(100);
 
-/// What is expected of a drop that a committed batch left.
+/// The expected state of a drop after a committed batch.
 pub(super) struct Expected {
     left: Left,
-    /// By size, the lowest pair number never used.
+    /// The lowest pair number never used, by size.
     next_pairs: HashMap<String, i32>,
-    /// Whether nobody else changed the drop since the batch before. Where others sell the same drop, what is expected is
-    /// wrong more often than not.
+    /// Whether nobody else changed the drop between the last two batches. While others sell the same drop,
+    /// expectations are wrong more often than not.
     is_alone: bool,
     doubt: Doubt,
     pub(super) holders: Holders,
@@ -48,12 +49,12 @@ pub(super) struct Left {
     pub(super) version: Version,
     /// The newest reading of the database clock.
     pub(super) clock: ClockReading,
-    /// When the next hold lapses.
+    /// When the next hold expires.
     pub(super) deadline: Option<Timestamp>,
 }
 
-/// Where what was expected was wrong, batches look for a while, each time twice as long: a server that was started anew in
-/// the middle of a drop, or has a slow way to PostgreSQL, would try in vain with each.
+/// Backoff after a wrong expectation: batches look for a while, twice as long each time. Otherwise a server that
+/// restarted in the middle of a drop, or has a slow connection to PostgreSQL, would fail with each batch.
 #[derive(Clone, Copy, Default)]
 struct Doubt {
     batches_to_look: u32,
@@ -62,20 +63,20 @@ struct Doubt {
 
 const LONGEST_DOUBT: u32 = 64;
 
-/// What a batch goes by.
+/// What a batch is decided by.
 pub(super) struct Basis {
     pub(super) look: Look,
-    /// The clock of that look.
+    /// The clock reading of that look.
     pub(super) read: ClockReading,
     pub(super) version: Version,
-    /// By size, the lowest pair number never used.
+    /// The lowest pair number never used, by size.
     pub(super) next_pairs: HashMap<String, i32>,
-    /// Where nobody looked: who is taken for a buyer without any reservation, and has to be looked up.
+    /// Buyers assumed to have no reservation, who have to be looked up; `None` after a look.
     pub(super) newcomers: Option<Vec<UserId>>,
 }
 
 impl Expected {
-    /// What `operations` will find, if all that matters to them is known.
+    /// Returns what `operations` will find, if everything that matters to them is known.
     pub(super) fn basis(&self, operations: &[Operation]) -> Option<Basis> {
         let now = self.left.clock.now();
         let then = now + LATENESS;
@@ -101,7 +102,7 @@ impl Expected {
                     Had::Unknown => newcomers.push(*user),
                 },
                 Operation::Purchase { hold_id, .. } | Operation::Cancel { hold_id, .. } => know(hold_id)?,
-                // It closes all holds, whoever made them.
+                // It closes all holds, including those that are not known here.
                 Operation::CancelDrop => return None,
             }
         }
@@ -118,13 +119,13 @@ impl Expected {
         })
     }
 
-    /// The statement found that it is not so.
+    /// Notes that the statement found something else, and doubles the backoff.
     pub(super) fn was_wrong(&mut self) {
         let last_time = (2 * self.doubt.last_time).clamp(1, LONGEST_DOUBT);
         self.doubt = Doubt { batches_to_look: last_time, last_time };
     }
 
-    /// Whether by then something changes by the clock, or has.
+    /// Returns whether the clock changes something by `then`, or already has.
     fn changes_by(&self, then: Timestamp) -> bool {
         let Left { state, deadline, .. } = &self.left;
         let Catalogue { starts_at, ends_at, .. } = &state.catalogue;
@@ -133,8 +134,8 @@ impl Expected {
         passes(*starts_at) || ends_at.is_some_and(passes) || deadline.is_some_and(|at| at <= then)
     }
 
-    /// After a batch that went by `basis`, and left the drop and `touched` as they are now. `before` is what was expected
-    /// of it.
+    /// Returns the expectation after a batch that was decided by `basis` and left the drop and the holds `touched` as
+    /// they are now. `before` is the previous expectation.
     pub(super) fn after(
         before: Option<Self>,
         basis: Basis,
@@ -149,7 +150,7 @@ impl Expected {
             _ => Doubt::default(),
         };
         let is_alone = before.as_ref().is_none_or(|before| before.left.version == version);
-        // A reservation makes a new version. (One that was put in by hand takes its pair, if by nothing else.)
+        // A reservation raises the version. (One inserted by hand at least takes a pair from `available`.)
         let nobody_yet = version.number == FIRST_VERSION
             && look.sizes.iter().all(|SizeStock { count, .. }| count.available == count.total);
         let mut holders = match before {

@@ -1,6 +1,6 @@
-//! Reservations and purchases as they are read: by id, of a drop, of a person.
+//! Reads reservations and purchases: by id, of a drop, of a person.
 //!
-//! Every statement here reads a lapsed hold as expired, whether it was taken back or not.
+//! Every statement here reads a hold past its deadline as expired, released or not.
 
 mod queries;
 
@@ -22,38 +22,38 @@ use queries::{
     ListPurchasesOfPerson, ListReservationsByIds, PurchaseRow,
 };
 
-/// A page of something of one drop. Pages of many drops are read by one statement.
+/// Selects a page of a drop's list. One statement reads the pages of many drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PageKey {
-    /// Of which drop.
+    /// The drop.
     pub drop_id: DropId,
-    /// How many at most.
+    /// Maximum number of entries.
     pub first: usize,
-    /// Those that follow this place.
+    /// The position after which the page begins.
     pub after: Option<Cursor>,
 }
 
-/// Which of a person's reservations to list, the newest first.
+/// Selects a person's reservations, newest first.
 #[derive(Clone, Debug)]
 pub struct ListReservations {
-    /// Whose.
+    /// The person.
     pub user: UserId,
-    /// How many at most.
+    /// Maximum number of entries.
     pub first: usize,
-    /// Those that follow this place.
+    /// The position after which the page begins.
     pub after: Option<Cursor>,
-    /// Of this drop only.
+    /// Only those of this drop.
     pub drop_id: Option<DropId>,
-    /// In one of these states only.
+    /// Only those with one of these statuses.
     pub statuses: Option<Vec<ReservationStatus>>,
 }
 
-/// One page for each key.
+/// One page per key.
 type Pages<T> = Result<HashMap<PageKey, Page<T>>, DbError>;
 
 type KeyColumns = (Vec<Uuid>, Vec<i64>, Vec<Option<Timestamp>>, Vec<Option<Uuid>>);
 
-/// The keys of many pages, as columns.
+/// Returns the keys of many pages as columns.
 fn columns(keys: &[PageKey]) -> KeyColumns {
     (
         keys.iter().map(|key| key.drop_id.0).collect(),
@@ -63,12 +63,12 @@ fn columns(keys: &[PageKey]) -> KeyColumns {
     )
 }
 
-/// One more than asked for, to tell whether more follow.
+/// Returns one more than `first`, to find out whether more follow.
 fn limit(first: usize) -> i64 {
     i64::try_from(first).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-/// Sorts rows by the place of their key into pages; a key without rows has an empty one.
+/// Groups rows into pages by the position of their key; a key without rows gets an empty page.
 fn pages<T>(keys: &[PageKey], rows: impl Iterator<Item = (i64, T)>) -> HashMap<PageKey, Page<T>> {
     let mut found: Vec<Vec<T>> = keys.iter().map(|_| Vec::new()).collect();
     for (place, row) in rows {
@@ -95,7 +95,7 @@ async fn list_active(mut connection: &AsyncPgConnection, keys: &[PageKey]) -> Pa
     Ok(pages(keys, rows.collect::<Result<Vec<_>, DbError>>()?.into_iter()))
 }
 
-/// The newest first; `after` is not looked at.
+/// Lists purchases, newest first; ignores `after`.
 async fn list_newest_purchases(mut connection: &AsyncPgConnection, keys: &[PageKey]) -> Pages<Purchase> {
     let (drops, firsts, ..) = columns(keys);
     let list = ListNewestPurchases { drops, firsts };
@@ -103,7 +103,7 @@ async fn list_newest_purchases(mut connection: &AsyncPgConnection, keys: &[PageK
     Ok(pages(keys, rows.into_iter().map(|(place, row)| (place, row.into()))))
 }
 
-/// How many live holds each of these drops has; a drop that has none is left out.
+/// Counts the active holds of these drops; unknown drops are left out.
 pub(super) async fn count_active(
     mut connection: &AsyncPgConnection,
     drops: &[DropId],
@@ -116,7 +116,7 @@ pub(super) async fn count_active(
     Ok(rows.into_iter().collect())
 }
 
-/// Live holds and purchases of drops, in one round trip.
+/// Reads active holds and purchases of drops, in one round trip.
 pub(super) async fn list_first(
     connection: &AsyncPgConnection,
     keys: &[PageKey],
@@ -125,18 +125,18 @@ pub(super) async fn list_first(
 }
 
 impl Stock {
-    /// Live holds of drops, the one that lapses first at the front, one page for each key.
+    /// Returns active holds of drops, earliest deadline first, one page per key.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn list_active(&self, keys: &[PageKey]) -> Pages<Reservation> {
         retried(|| self.db.run(async |connection| list_active(connection, keys).await)).await
     }
 
-    /// These reservations, in no particular order; unknown ids are left out.
+    /// Returns these reservations, in no particular order; unknown ids are left out.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn list_reservations(&self, ids: &[ReservationId]) -> Result<Vec<Reservation>, DbError> {
         let (drops, holds) = split(ids);
         let list = ListReservationsByIds { drops, holds };
@@ -145,10 +145,10 @@ impl Stock {
         rows.into_iter().map(|(drop_id, row)| row.of_drop(drop_id)).collect()
     }
 
-    /// These purchases, in no particular order; unknown ids are left out.
+    /// Returns these purchases, in no particular order; unknown ids are left out.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn list_purchases(&self, ids: &[ReservationId]) -> Result<Vec<Purchase>, DbError> {
         let (drops, holds) = split(ids);
         let list = ListPurchasesByIds { drops, holds };
@@ -157,10 +157,10 @@ impl Stock {
         Ok(rows.into_iter().map(Purchase::from).collect())
     }
 
-    /// A page of a person's reservations.
+    /// Returns a page of a person's reservations.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn list_own_reservations(&self, list: &ListReservations) -> Result<Page<Reservation>, DbError> {
         let statement = ListOfPerson {
             user: list.user.0,
@@ -176,10 +176,10 @@ impl Stock {
         Ok(Page::of(found, list.first))
     }
 
-    /// How many reservations the whole list has.
+    /// Counts the reservations of the whole list.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn count_own_reservations(&self, list: &ListReservations) -> Result<i64, DbError> {
         let count = CountOfPerson {
             user: list.user.0,
@@ -189,10 +189,10 @@ impl Stock {
         retried(|| self.db.run(async |connection| Ok((&count).get_result(connection).await?))).await
     }
 
-    /// A page of a person's purchases, the newest first.
+    /// Returns a page of a person's purchases, newest first.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn list_own_purchases(
         &self,
         user: UserId,

@@ -28,7 +28,7 @@ macro_rules! purchase_columns {
     };
 }
 
-/// What lists of a person's reservations and their count have in common.
+/// The common part of the list of a person's reservations and its count.
 macro_rules! of_person {
     () => {
         "FROM reservations AS r
@@ -85,9 +85,9 @@ statement!(
 );
 
 statement!(
-    /// By the counters, which have every hold that is not closed, and by those among them that have lapsed. A drop may have a
-    /// hundred thousand, and there are few of these unless many lapse together; in order, or the planner takes an index that has
-    /// all of them.
+    /// Counts by the counters, which include every hold that is not closed, less those of them that have expired. A
+    /// drop may have a hundred thousand holds, and few of them are expired unless many expire together. Without the
+    /// order the planner takes an index that has all of them.
     CountActive -> (SqlUuid, BigInt),
     "SELECT s.drop_id, sum(s.held) - (
         SELECT count(*) FROM (

@@ -1,4 +1,4 @@
-//! Lock first, look second: what a stock transaction reads.
+//! What a stock transaction reads: first the lock, then the look.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ statement!(
     { id: SqlUuid => Uuid }
 );
 
-/// Takes the drop's lock, which is its row.
+/// Locks the drop's row and reads it.
 pub(in crate::stock) async fn lock_drop(
     mut connection: &AsyncPgConnection,
     id: DropId,
@@ -47,14 +47,14 @@ statement!(
 );
 
 statement!(
-    /// First what is due or, with `all_active`, every active hold, up to a limit. A statement that arrives after the lock was had has a
-    /// later timestamp than the lock, so nothing that is due is missed; what fell due since, `decide` leaves alone. The
-    /// order leads the planner to the index of what is due: by its numbers, before anything was analysed, another
-    /// index would do as well, and that one has every live hold in it.
+    /// Selects first the due holds or, with `all_active`, every active hold, up to a limit. The statement arrives
+    /// after the lock is granted, so its timestamp is later and no due hold is missed; `decide` ignores holds that
+    /// became due since. The order leads the planner to the index of due holds: before any ANALYZE another index
+    /// costs the same by its figures, and that one has every live hold in it.
     ///
-    /// Then the holds that the batch names, repeats, or counts against a buyer's limit. Looked up one by one, which the
-    /// order within forbids the planner to undo: before anything was analysed it takes a drop for small, and would read
-    /// all of its holds and compare each with each buyer.
+    /// Then the holds that the batch names, repeats, or counts against a buyer's limit. The inner order forces single
+    /// lookups: before any ANALYZE the planner takes a drop for small, and would read all of its holds and compare
+    /// each with each buyer.
     LookAtHolds -> (ReservationTypes, Text, Nullable<Text>, Bool),
     "(SELECT id, size, pair_number, user_id, status, price_amount, price_currency, created_at, expires_at, closed_at,
              idempotency_key, admission_id, true
@@ -84,20 +84,20 @@ statement!(
     }
 );
 
-/// What was seen under the lock.
+/// What a look found under the lock.
 pub(in crate::stock) struct Looked {
-    /// Its number is to be that of the one that was locked: else the look came before the lock.
+    /// Must be the number of the locked version: otherwise the look came before the lock.
     pub(in crate::stock) version: i32,
     pub(in crate::stock) now: Timestamp,
     pub(in crate::stock) sizes: Vec<SizeStock>,
-    /// By size, the lowest pair number never used.
+    /// The lowest pair number never used, by size.
     pub(in crate::stock) next_pairs: HashMap<String, i32>,
     pub(in crate::stock) known: Vec<Known>,
-    /// Whether more is due, or active where the drop is to be withdrawn, than was looked at.
+    /// Whether the limit was reached, so that more holds may be due or, if the drop is to be cancelled, active.
     pub(in crate::stock) is_cut: bool,
 }
 
-/// Looks at what the batch needs to know, in one round trip. `None`: there is no such drop.
+/// Reads what the batch needs to know, in one round trip. `None` if the drop does not exist.
 pub(in crate::stock) async fn look(
     connection: &AsyncPgConnection,
     id: DropId,

@@ -1,5 +1,5 @@
-//! The statements of a stock transaction, in the order in which it runs them. Each has a fixed text whatever the
-//! batch's size, so that it is prepared once per connection.
+//! The statements of a stock transaction, in order of execution. Each has a fixed text whatever the batch size, so
+//! that it is prepared once per connection.
 
 mod look;
 mod pairs;
@@ -26,7 +26,7 @@ use crate::{
 
 type Result<T> = std::result::Result<T, DbError>;
 
-/// What [`Version`] reads.
+/// The SQL types of [`Version`].
 type VersionTypes = (Integer, Text);
 
 /// A version of a drop's row.
@@ -34,15 +34,15 @@ type VersionTypes = (Integer, Text);
 pub(super) struct Version {
     /// Raised by each change of the stock.
     pub(super) number: i32,
-    /// The transaction that wrote it: by that a change by hand shows too.
+    /// The transaction that wrote the row (`xmin`), which reveals changes by hand too.
     pub(super) writer: String,
 }
 
-/// What [`ReservationRow`] reads.
+/// The SQL types of [`ReservationRow`].
 pub(super) type ReservationTypes =
     (SqlUuid, Text, Integer, SqlUuid, Text, Integer, Text, Timestamptz, Timestamptz, Nullable<Timestamptz>);
 
-/// A reservation as it is stored, but for its drop.
+/// A stored reservation, without its drop.
 #[derive(Debug, Queryable)]
 pub(super) struct ReservationRow {
     id: HoldId,
@@ -82,7 +82,7 @@ statement!(
     { drop_id: SqlUuid => Uuid }
 );
 
-/// When the next hold of the drop lapses.
+/// Returns when the next hold of the drop expires.
 pub(super) async fn find_deadline(
     mut connection: &AsyncPgConnection,
     id: DropId,
@@ -91,7 +91,7 @@ pub(super) async fn find_deadline(
 }
 
 statement!(
-    /// From each drop to the next one, by the index of what is due: it reads one hold of each, however many there are.
+    /// Steps from drop to drop along the index of due holds: it reads one hold of each, however many there are.
     ListDeadlines -> (Timestamptz, Nullable<SqlUuid>, Nullable<Timestamptz>),
     "WITH RECURSIVE next AS (
         (SELECT drop_id, expires_at FROM reservations WHERE status = 'active'
@@ -107,7 +107,7 @@ statement!(
     {}
 );
 
-/// The database clock, and when the next hold of each drop lapses.
+/// Returns the database clock, and when the next hold of each drop expires.
 pub(super) async fn list_deadlines(
     connection: &mut AsyncPgConnection,
 ) -> Result<(Timestamp, Vec<(DropId, Timestamp)>)> {

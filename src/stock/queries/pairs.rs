@@ -1,4 +1,4 @@
-//! Which pairs that were given out before are free. Under the drop's lock, by size.
+//! Finds pairs that were given out before and are free, by size. Runs under the drop's lock.
 
 use diesel::sql_types::{Array, BigInt, Integer, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
@@ -8,7 +8,7 @@ use super::Result;
 use crate::{db::statement, ids::DropId};
 
 statement!(
-    /// All at once: looked up one by one, each might be compared with every hold of the drop.
+    /// All at once: in single lookups each number might be compared with every hold of the drop.
     ListFreedPairs -> Integer,
     "SELECT pair_number FROM pairs WHERE drop_id = $1 AND size = $2 AND pair_number < $3
      EXCEPT
@@ -18,7 +18,7 @@ statement!(
     { drop_id: SqlUuid => Uuid, size: Text => String, below: Integer => i32, limit: BigInt => i64 }
 );
 
-/// Numbers below `below` that are free; the lowest first.
+/// Returns free numbers below `below`, lowest first.
 pub(in crate::stock) async fn list_freed_pairs(
     mut connection: &AsyncPgConnection,
     drop_id: DropId,
@@ -32,7 +32,7 @@ pub(in crate::stock) async fn list_freed_pairs(
 }
 
 statement!(
-    /// The live hold that a number would have is the first from that number on, in an order that only one index has.
+    /// The live hold of a number, if any, is the first from that number on, in an order that only one index has.
     KeepFreePairs -> Integer,
     "SELECT given.pair_number FROM unnest($3) WITH ORDINALITY AS given (pair_number, place) LEFT JOIN LATERAL (
         SELECT r.pair_number FROM reservations AS r
@@ -45,7 +45,7 @@ statement!(
     { drop_id: SqlUuid => Uuid, size: Text => String, numbers: Array<Integer> => Vec<i32>, limit: BigInt => i64 }
 );
 
-/// The first of these numbers that are free, in their order.
+/// Returns the first of these numbers that are free, in their order.
 pub(in crate::stock) async fn keep_free_pairs(
     mut connection: &AsyncPgConnection,
     drop_id: DropId,

@@ -1,4 +1,4 @@
-//! Write third: what a stock transaction changes.
+//! What a stock transaction writes, after lock and look.
 
 use diesel::sql_types::{Array, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
@@ -15,20 +15,20 @@ use crate::{
     },
 };
 
-/// A batch as it was worked out.
+/// A batch that is ready to be written.
 pub(in crate::stock) struct Planned<'a> {
-    /// By what.
+    /// The look it was decided by.
     pub(in crate::stock) look: &'a Look,
-    /// Of which version.
+    /// The version of the drop in `look`.
     pub(in crate::stock) version: &'a Version,
-    /// Where nobody looked: who is taken for a buyer without any reservation, and has to be looked up.
+    /// Buyers assumed to have no reservation, who have to be looked up; `None` after a look.
     pub(in crate::stock) newcomers: Option<&'a [UserId]>,
     pub(in crate::stock) plan: &'a Plan,
     /// The size of each closing.
     pub(in crate::stock) closed_sizes: Vec<&'a str>,
     /// The pair of each grant.
     pub(in crate::stock) pairs: &'a [i32],
-    /// What that comes to.
+    /// The resulting changes.
     pub(in crate::stock) deltas: &'a [SizeDelta],
 }
 
@@ -37,13 +37,13 @@ pub(in crate::stock) struct Settled {
     /// The database clock.
     pub(in crate::stock) now: Timestamp,
     pub(in crate::stock) version: Version,
-    /// When the next of the holds lapses that were there before.
+    /// The next deadline among the holds that were there before.
     pub(in crate::stock) next_deadline: Option<Timestamp>,
 }
 
-/// Closes holds, and books the purchases among them. The guards repeat what `decide` has decided: no expiry before the
-/// deadline, no purchase from it on, and nothing twice. The rows are found one by one, as in the looks, and then named by
-/// their place. Naming the status would let the planner take an index that has every live hold in it.
+/// Closes holds, and records the purchases among them. The guards repeat what `decide` decided: no expiry before the
+/// deadline, no purchase from it on, and nothing twice. The rows are found one by one, as in the looks, and then
+/// addressed by `ctid`. A condition on the status would let the planner take an index that has every live hold in it.
 macro_rules! closing {
     () => {
         "closed AS (
@@ -80,7 +80,7 @@ macro_rules! all_bought {
     };
 }
 
-/// Makes holds, under these conditions beside.
+/// Makes holds, under these additional conditions.
 macro_rules! making {
     ($($and:expr),*) => {
         concat!("made AS (
@@ -101,19 +101,21 @@ macro_rules! all_made {
     };
 }
 
-/// Everything that a batch changes, or nothing and no row: where the drop has another version than the one by which the
-/// batch was planned, or was changed without one, by hand. Under the drop's lock, which is taken again where the transaction
-/// has it already. A batch that looked under it finds the same version; to one that did not, the version says that nobody
-/// changed anything since. Then the snapshot is right as well, though it is older than the lock: who changes a drop raises
-/// its version in the same transaction.
+/// Writes everything that a batch changes, or nothing, and then returns no row.
 ///
-/// `expected`: with `$17` the batch did not look. It takes its clock for right to within a tenth of a second, and some
-/// buyers for new ones, who are looked up one by one, as in the looks.
+/// It writes nothing if the drop has another version than the one the batch was planned on, or was changed by hand
+/// without a new version. It takes the drop's lock, again if the transaction has it already. A batch that looked
+/// under the lock finds the same version; for one that did not, the version proves that nothing changed since. Then
+/// the snapshot is right as well, though it is older than the lock: every change of a drop raises its version in the
+/// same transaction.
 ///
-/// `moved`: the counters come to what is told of them. `bumped`: where less was done than was planned there is no next
-/// version, which the table refuses. Nothing is done then, also with the COMMIT already on its way.
+/// `expected`: with `$17` the batch did not look. Its clock may lag by a tenth of a second at most. The buyers it
+/// takes for new ones are looked up one by one, as in the looks.
 ///
-/// In the middle stands what closes and makes holds, and what has to be so once all of it is done.
+/// `moved`: the counters must come to the given values. `bumped`: if less was done than planned, the next version is
+/// NULL, which the table refuses. Then nothing is done, even with the COMMIT already on its way.
+///
+/// `$part` closes and makes holds; `$done` are the conditions on the result.
 macro_rules! change {
     ([$($part:expr),*], [$($done:expr),*]) => {
         concat!(
@@ -164,7 +166,7 @@ macro_rules! change {
 type SettledTypes = (VersionTypes, Timestamptz, Nullable<Timestamptz>);
 
 statement!(
-    /// What is made begins when all is closed, for it asks for their number: a pair that is given back can be had again.
+    /// Inserts run after all closings, because they depend on their count: a released pair can be held again.
     Change -> SettledTypes,
     change!([closing!(), making!(all_closed!())], [all_closed!(), all_bought!(), all_made!()]),
     {
@@ -185,8 +187,8 @@ statement!(
 );
 
 statement!(
-    /// PostgreSQL makes ready what closes holds, each time, also where there are none to close: a quarter of what a lone
-    /// reserve costs it.
+    /// PostgreSQL initialises the part that closes holds for each execution, even if there are none to close: a
+    /// quarter of the cost of a lone reserve.
     Reserve(Change) -> SettledTypes, change!([making!()], [all_made!()])
 );
 
@@ -194,11 +196,11 @@ statement!(
     Close(Change) -> SettledTypes, change!([closing!()], [all_closed!(), all_bought!()])
 );
 
-/// Closes holds and books the purchases among them, makes holds that begin now, of these pairs, and moves the counters, the
-/// version and the ledger. `None`: the drop is not as the batch takes it to be, and nothing was done.
+/// Closes holds and records the purchases among them, makes holds that begin now, of these pairs, and updates the
+/// counters, the version and the ledger. `None`: the drop is not as the batch expects, and nothing was done.
 ///
 /// # Errors
-/// The database; also when it did less than was planned.
+/// A database error; also if less was done than planned.
 pub(in crate::stock) async fn change(
     mut connection: &AsyncPgConnection,
     drop_id: DropId,

@@ -1,4 +1,4 @@
-//! What waits in the queue of a drop.
+//! An operation in the queue of a drop.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use tokio::time::Instant;
 use super::Reply;
 use crate::stock::operation::{Answer, Operation, Refusal, StockError};
 
-/// An operation that has waited this long is told to come back instead of being begun.
+/// An operation that has waited this long is refused as overloaded instead of executed.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
-/// An operation taken out of the queue.
+/// An operation taken from the queue.
 pub(super) struct Job {
     pub(super) operation: Operation,
     pub(super) reply: Reply,
-    /// When it came, or when it was begun.
+    /// When it arrived, or when it began.
     pub(super) waits_since: Instant,
-    /// Whether it may be done, in a part of its batch or in a try whose outcome is unknown: then it must not be called
-    /// undone, and is not left half done either.
+    /// Whether it may be done, by a part of its batch or a try with an unknown outcome. Then it must not be reported
+    /// as not done, nor be left half done.
     pub(super) is_begun: bool,
 }
 
@@ -26,7 +26,7 @@ impl Job {
         matches!(self.operation, Operation::Reserve { .. })
     }
 
-    /// Itself, if it is begun, or somebody waits for it who has not waited for too long.
+    /// Returns the job if it has begun, or its caller still waits and has not waited too long.
     pub(super) fn if_in_time(self) -> Option<Self> {
         if self.is_begun {
             return Some(self);
@@ -48,7 +48,7 @@ impl Job {
             }
             answer => answer,
         };
-        // The client may have gone; the hold stands, and its retry finds it.
+        // The caller may be gone; the hold stands, and a retry finds it.
         drop(self.reply.send(answer));
     }
 }

@@ -1,8 +1,8 @@
-//! One queue per drop: what waits in it is done together, by one transaction.
+//! One queue per drop: one transaction executes everything that waits in it.
 //!
-//! Nobody waits for a batch to fill: a lone operation goes at once, and a batch is what came in while the one before
-//! committed. The queue's task is also the drop's timer: it takes lapsed holds back when the next deadline comes. A
-//! client that hangs up drops its half of a channel, never a transaction.
+//! No operation waits for a batch to fill: a lone one runs at once, and a batch is what arrived while the previous
+//! one committed. The queue's task is also the drop's timer: it releases expired holds at the next deadline. A client
+//! that hangs up drops its half of a channel, never a transaction.
 
 mod job;
 mod task;
@@ -28,11 +28,11 @@ use super::{
 use crate::{db::Database, drops::Drops, feed::Feed, ids::DropId, telemetry::Metrics};
 use task::Queue;
 
-/// Operations that may wait for one drop; more are told to come back. As many again may wait with a batch in parts.
+/// Operations that may wait for one drop; more are refused. As many again may wait with a partial batch.
 const LONGEST_QUEUE: usize = 8_192;
-/// Nobody waits for an answer longer than this, whatever happens below.
+/// Longest wait for an answer, whatever happens below.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
-/// A queue with nothing to do and no deadline to wait for goes away.
+/// How long a queue without work or a deadline stays open.
 const IDLE: Duration = Duration::from_secs(60);
 
 type Reply = oneshot::Sender<Result<Answer<Refusal>, StockError>>;
@@ -42,7 +42,7 @@ enum Message {
     Deadline(Instant),
 }
 
-/// The way to a drop's queue, and what its task remembers.
+/// A handle to a drop's queue, and what its task remembers.
 #[derive(Clone)]
 struct Open {
     messages: mpsc::Sender<Message>,
@@ -52,19 +52,19 @@ struct Open {
 /// All queues of this process.
 pub(super) struct Queues {
     open: Mutex<HashMap<DropId, Open>>,
-    /// Held while it is looked whether an unknown drop exists, so that a burst of requests looks once. Sharded by id.
+    /// Held while checking whether an unknown drop exists, so that a burst of requests checks once. Sharded by id.
     looking: [AsyncMutex<()>; 64],
     db: Database,
     drops: Drops,
     feed: Feed,
     metrics: Metrics,
-    /// Operations in one transaction at most.
+    /// Maximum of operations in one transaction.
     largest_batch: usize,
-    /// How long a queue waits for something to do.
+    /// How long a queue stays open without work.
     idle: Duration,
-    /// Transactions under way.
+    /// Transactions in flight.
     under_way: watch::Sender<usize>,
-    /// Where the queues run, whoever opens them.
+    /// The runtime of all queues, whichever thread opens them.
     runtime: Handle,
 }
 
@@ -110,7 +110,7 @@ impl Queues {
         {
             return Ok(answer);
         }
-        // Ids that lead nowhere start nothing. Where thousands come at once for a drop that is not known yet, the first looks.
+        // Unknown ids start no queue. In a burst of requests for a drop that is not known yet, the first one checks.
         let turn = match newest.is_none() && open.is_none() {
             true => Some(self.turn_to_look(drop_id).await),
             false => None,
@@ -126,29 +126,29 @@ impl Queues {
         drop(turn);
         match timeout(ANSWER_WITHIN, answer).await {
             Ok(Ok(answer)) => answer,
-            // Its task failed, or takes too long.
+            // The task failed, or takes too long.
             Ok(Err(_)) | Err(_) => Err(StockError::Unavailable),
         }
     }
 
-    /// Tells the drop's queue of a deadline that it may not know.
+    /// Notifies the drop's queue of a deadline that it may not know.
     pub(super) fn expect_deadline(self: &Arc<Self>, drop_id: DropId, deadline: Instant) {
-        // A full queue needs no telling: each of its batches takes back what has lapsed.
+        // A full queue need not know: each of its batches releases expired holds.
         self.send(drop_id, Message::Deadline(deadline));
     }
 
-    /// Waits until no transaction is under way.
+    /// Waits until no transaction is in flight.
     pub(super) async fn drain(&self) {
         let mut under_way = self.under_way.subscribe();
         // An error means that the sender is gone; it lives in `self`.
         drop(under_way.wait_for(|count| *count == 0).await);
     }
 
-    /// Puts a message into the drop's queue, which is opened if there is none. `false`: it is full. All under one
-    /// lock, so that no queue goes away with a message in it.
+    /// Sends a message to the drop's queue, which is opened if there is none. Returns `false` if it is full. All
+    /// under one lock, so that no queue closes with a message in it.
     fn send(self: &Arc<Self>, drop_id: DropId, message: Message) -> bool {
         let mut open = self.lock();
-        // A closed one belonged to a task that failed.
+        // A closed channel belonged to a task that failed.
         let there = open.get(&drop_id).filter(|there| !there.messages.is_closed());
         let queue = there.map(|there| there.messages.clone()).unwrap_or_else(|| {
             let (messages, receiver) = mpsc::channel(LONGEST_QUEUE);

@@ -1,4 +1,4 @@
-//! The task that does what waits in the queue of one drop.
+//! The task that executes what waits in the queue of one drop.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,19 +20,19 @@ use crate::{
     },
 };
 
-/// For this long an operation whose outcome is unknown is tried again, from its arrival or the last part of its batch.
+/// How long an operation with an unknown outcome is retried, from its arrival or the last part of its batch.
 const RETRY_FOR: Duration = Duration::from_secs(3);
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
-/// The queue of one drop, in its task.
+/// The queue of one drop, owned by its task.
 pub(super) struct Queue {
     all: Arc<Queues>,
     drop_id: DropId,
     messages: mpsc::Receiver<Message>,
     memory: Arc<Memory>,
-    /// When the next hold lapses, as far as is known.
+    /// When the next hold expires, if known.
     deadline: Option<Instant>,
-    /// How the last batch left the drop, if that is known.
+    /// The state in which the last batch left the drop, if known.
     expected: Option<Expected>,
     freed: Freed,
 }
@@ -48,7 +48,7 @@ impl Queue {
     }
 
     pub(super) async fn work(mut self) {
-        // What a batch in parts has left to do, and what came meanwhile.
+        // What a partial batch has left to do, and what arrived meanwhile.
         let mut jobs: Vec<Job> = Vec::new();
         let mut is_in_parts = false;
         loop {
@@ -60,7 +60,7 @@ impl Queue {
                 };
                 first.into_iter().for_each(|message| self.take(message, &mut jobs));
             }
-            // A part gives nothing out, so nobody who buys may have to wait behind those who reserve.
+            // A partial batch grants nothing, so purchases must not wait behind reserves.
             let room = if is_in_parts { LONGEST_QUEUE } else { self.all.largest_batch };
             while jobs.len() < room
                 && let Ok(message) = self.messages.try_recv()
@@ -88,7 +88,7 @@ impl Queue {
             Message::Deadline(known) => {
                 self.deadline = Some(self.deadline.map_or(known, |deadline| deadline.min(known)));
             }
-            // Who hung up before the batch is not in it.
+            // Callers that hung up before the batch are not in it.
             Message::Do { operation, reply, arrived } => {
                 let job = Job { operation, reply, waits_since: arrived, is_begun: false };
                 jobs.extend(job.if_in_time());
@@ -96,7 +96,7 @@ impl Queue {
         }
     }
 
-    /// Under the lock that a sender needs: a message is either seen here or finds no queue.
+    /// Closes the queue if it is empty. It takes the senders' lock: a message is either seen here or finds no queue.
     fn close_if_empty(&self) -> bool {
         let mut open = self.all.lock();
         let empty = self.messages.is_empty();
@@ -107,7 +107,7 @@ impl Queue {
         empty
     }
 
-    /// Runs one transaction, and returns the jobs again when it was only a part.
+    /// Runs one transaction. Returns the jobs if it was only a part of the batch.
     async fn do_together(&mut self, mut jobs: Vec<Job>) -> Option<Vec<Job>> {
         match self.settle(&mut jobs).await {
             Ok(Some(done)) if done.is_partial => {
@@ -122,7 +122,7 @@ impl Queue {
             }
             Ok(Some(done)) => {
                 self.tell(done, jobs);
-                // Before the next batch, and after its answers: nobody waits for it.
+                // Before the next batch, and after its answers: no caller waits for it.
                 if let Err(error) = self.memory.learn(&self.all.db, self.drop_id).await {
                     tracing::debug!(%error, drop_id = %self.drop_id, "who holds pairs is not known");
                 }
@@ -131,11 +131,11 @@ impl Queue {
                 self.deadline = None;
                 answer_all(jobs, &StockError::DropNotFound);
             }
-            // One operation may have broken the batch: alone, the others succeed.
+            // One operation may have broken the batch: run alone, the others succeed.
             Err(error @ (DbError::Unexpected(_) | DbError::Constraint(_))) if jobs.len() > 1 => {
                 tracing::error!(%error, drop_id = %self.drop_id, "a batch failed; its operations are run one by one");
                 for job in jobs {
-                    // Those before it may have taken long.
+                    // The jobs before it may have taken long.
                     let mut left = job.if_in_time().map(|job| vec![job]);
                     while let Some(jobs) = left {
                         left = Box::pin(self.do_together(jobs)).await;
@@ -143,7 +143,7 @@ impl Queue {
                 }
             }
             Err(error) => {
-                // Without a known deadline the poll tells of one again; with it in the past this would spin.
+                // Without a known deadline the poll sends one again; a deadline in the past would make this spin.
                 self.deadline = None;
                 self.memory.forget();
                 match &error {
@@ -172,7 +172,7 @@ impl Queue {
             _ => None,
         });
         self.memory.remember(&done.state, self.deadline, done.changed, granted);
-        // Also when this run changed nothing: the one before it may have, and died before it could tell.
+        // Even if this run changed nothing: the one before it may have, and failed before it could publish.
         self.all.feed.announce(done.state);
         for (job, answer) in jobs.into_iter().zip(done.answers) {
             job.answer(Ok(answer));
@@ -180,8 +180,8 @@ impl Queue {
     }
 
     /// Runs the batch until its outcome is known, or for as long as its oldest operation can wait. A lost answer to
-    /// COMMIT means unknown, not failed: the same batch again waits for the old backend's lock and then finds by
-    /// key and id what was done. What is begun is not given up for a lock either.
+    /// COMMIT means unknown, not failed: the rerun waits for the old backend's lock and then finds by key and id what
+    /// was done. Operations that have begun are not given up for a lock either.
     async fn settle(&mut self, jobs: &mut [Job]) -> Result<Option<Done>, DbError> {
         let operations: Vec<Operation> = jobs.iter().map(|job| job.operation.clone()).collect();
         let is_begun = jobs.iter().any(|job| job.is_begun);
@@ -227,7 +227,7 @@ fn answer_all(jobs: Vec<Job>, error: &StockError) {
     }
 }
 
-/// Counts a transaction while it lives.
+/// Counts a transaction as in flight while it lives.
 struct UnderWay<'a>(&'a watch::Sender<usize>);
 
 impl<'a> UnderWay<'a> {

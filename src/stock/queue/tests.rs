@@ -1,4 +1,4 @@
-//! Queues over a PostgreSQL that is not there: when they take, refuse and end.
+//! Queues over an unreachable PostgreSQL: when they accept, refuse and close.
 
 use futures_util::{FutureExt as _, future::join_all};
 
@@ -25,7 +25,7 @@ fn purchase() -> Operation {
     Operation::Purchase { user: UserId::new(), hold_id: HoldId::new() }
 }
 
-/// Puts an operation that has waited for so long into the queue, unless it is full.
+/// Enqueues an operation that has waited for so long. `None` if the queue is full.
 fn put(
     queues: &Arc<Queues>,
     drop_id: DropId,
@@ -55,14 +55,14 @@ async fn a_full_queue_says_so_at_once_and_answers_all_that_are_in_it() {
 
 #[tokio::test]
 async fn a_queue_waits_for_more_and_ends_when_nothing_comes() {
-    // Enough to be begun, and soon too long to be tried again.
+    // Short enough to begin, and soon too long to be retried.
     let waited = job::LONGEST_WAIT - Duration::from_millis(500);
     for (idle, is_open) in [(IDLE, true), (Duration::ZERO, false)] {
         let (queues, drop_id) = (queues(idle), DropId::new());
         let answer = put(&queues, drop_id, waited).unwrap();
         assert_eq!((queues.lock().len(), queues.metrics.stock_queues.get()), (1, 1));
         assert!(matches!(answer.await, Ok(Err(StockError::Unavailable))));
-        // Its task goes on until it waits or ends.
+        // The task runs until it waits or ends.
         while !is_open && !queues.lock().is_empty() {
             tokio::task::yield_now().await;
         }

@@ -1,5 +1,5 @@
-//! Batches on a drop that is all in memory. One that goes by what is expected decides what one would that sees everything,
-//! whatever the server did before, others did meanwhile, and was forgotten.
+//! Batches on an in-memory drop. One decided by expectations decides the same as one that sees everything, whatever
+//! the server did and forgot before, and others did meanwhile.
 
 mod world;
 
@@ -10,22 +10,22 @@ use super::{draft::Draft, *};
 use crate::stock::{decide::Plan, expected::LATENESS, freed::Freed};
 use world::{Asked, CANCEL_DROP, Terms, World};
 
-/// Who acts, how many milliseconds later, and what is asked of them.
+/// Who acts, how many milliseconds later, and the requested operations.
 type Step = (Who, i64, Vec<Asked>);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Who {
     Us,
-    /// A server that has forgotten everything: it lost an answer, or was started anew.
+    /// A server that has forgotten everything after a lost answer or a restart.
     UsAfresh,
     Others,
     /// Others, on a standby that never got the last change.
     OthersAfterFailover,
-    /// Somebody who changes what the drop allows, and not its version.
+    /// Somebody who changes the drop's terms without raising its version.
     ByHand,
 }
 
-/// The same, whatever the order in which holds were found.
+/// Sorts the closings, whose order depends on the order in which holds were found.
 fn sorted(mut plan: Plan) -> Plan {
     plan.closings.sort_by_key(|closing| closing.hold_id);
     plan
@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
     (who, later, prop::collection::vec(asked, 0..6))
 }
 
-/// How many batches were sent without a look, how many of those were right, and how many buyers were to be looked up.
+/// Returns how many batches were sent without a look, how many of those were right, and how many buyers to look up.
 fn run(terms: Terms, [holds, buyers]: [usize; 2], steps: Vec<Step>) -> (usize, usize, usize) {
     let mut world = World::new(terms);
     let (mut expected, mut freed): (Option<Expected>, Freed) = Default::default();
@@ -75,7 +75,7 @@ fn run(terms: Terms, [holds, buyers]: [usize; 2], steps: Vec<Step>) -> (usize, u
                 freed.look_at(&basis.version);
                 let now = basis.look.now;
                 let draft = Draft::new(world.state.id, basis, |look| decide(look, &operations));
-                // At each instant at which it may be written.
+                // At the first and the last instant at which it may be written.
                 for now in [now, now + LATENESS] {
                     let everything = Look { now, ..world.look() };
                     let decided = decide(&everything, &operations);
@@ -127,14 +127,14 @@ fn a_server_that_sells_alone_looks_once() {
     let reserve = |user| (Who::Us, 0, vec![(10, user, 0, 0)]);
     let all = [1_000, 1_000];
     assert_eq!(run(Terms::plain(1, 4), all, (1..5).map(reserve).collect()), (3, 3, 0));
-    // The first hold, and a buyer who comes again; then somebody whose hold is forgotten, and comes again as well.
+    // The first hold, and a returning buyer; then one whose hold was evicted, and who returns as well.
     let steps =
         vec![reserve(1), reserve(2), (Who::Us, 0, vec![(0, 2, 1, 0)]), reserve(3), reserve(2), reserve(4)];
     assert_eq!(run(Terms::plain(1, 5), all, steps.clone()), (4, 4, 0));
     assert_eq!(run(Terms::plain(1, 5), [0, 1_000], steps.clone()), (3, 3, 0));
-    // Too many to know each: whoever has no hold that is known may be a new buyer.
+    // Too many to know each: a buyer without a known hold may be new.
     assert_eq!(run(Terms::plain(1, 5), [0, 1], steps), (4, 3, 3));
-    // Others were there before.
+    // Others sold before.
     let steps = std::iter::once((Who::Others, 0, vec![(10, 9, 0, 0)])).chain((1..5).map(reserve));
     assert_eq!(run(Terms::plain(1, 5), all, steps.collect()), (3, 3, 3));
 }
@@ -148,19 +148,19 @@ fn what_came_back_is_given_out_again_without_a_look() {
     let steps = |then: [Step; 2]| all_used.iter().cloned().chain(then).collect();
     let again = steps([reserve(Who::Us, 5), reserve(Who::Us, 6)]);
     assert_eq!(run(Terms::plain(1, 4), [1_000, 1_000], again), (7, 7, 0), "all but the first");
-    // Whoever has forgotten it finds more than it needs.
+    // A server that has forgotten it finds more than it needs.
     let again = steps([reserve(Who::UsAfresh, 5), reserve(Who::Us, 6)]);
     assert_eq!(run(Terms::plain(1, 4), [1_000, 1_000], again), (6, 6, 1));
 }
 
-/// All of them had a hold, of which the server knows nothing, and one after the other comes again, beside a new buyer.
+/// Each of them had a hold that the server does not know; they return one after the other, beside a new buyer.
 #[test]
 fn a_server_that_was_wrong_tries_less_and_less() {
     let before = (1..=18).flat_map(|user| {
         let index = usize::try_from(user).unwrap() - 1;
         [(Who::Others, 0, vec![(10, user, 0, 0)]), (Who::Others, 0, vec![(3, user, index, 0)])]
     });
-    // Each new buyer gives back what the one before got.
+    // Each time the previous new buyer's hold is cancelled.
     let now = (0..17).map(|turn| {
         let new = 100 + u128::try_from(turn).unwrap();
         (Who::Us, 0, vec![(3, new - 1, 17 + turn, 0), (10, new - 99, 0, 0), (10, new, 0, 0)])

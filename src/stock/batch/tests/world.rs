@@ -30,7 +30,7 @@ pub(super) const SIZES: [&str; 2] = ["US 9", "US 10"];
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) state: DropState,
-    /// The transaction that wrote the drop's row, and how many have.
+    /// The transaction that wrote the drop's row, and the number of transactions so far.
     writer: u32,
     transactions: u32,
     began: Timestamp,
@@ -40,13 +40,13 @@ pub(super) struct World {
     made: u128,
 }
 
-/// A drop as it is put up.
+/// The terms of a drop.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
     pub(super) limit: i32,
     pub(super) pairs: i32,
     pub(super) admission_required: bool,
-    /// Seconds after its start.
+    /// In seconds after its start.
     pub(super) ends_after: Option<i64>,
 }
 
@@ -56,7 +56,7 @@ impl Terms {
     }
 }
 
-/// What somebody asks: what, who, which hold, size or admission, with which key.
+/// A request: kind, user, index of the hold, size or admission, and key.
 pub(super) type Asked = (u8, u128, usize, usize);
 
 pub(super) const CANCEL_DROP: u8 = 14;
@@ -104,7 +104,7 @@ impl World {
                     let size = SIZES[which % 2];
                     let hold_id = HoldId(Uuid::from_u128(self.made));
                     let key = format!("key {key}");
-                    // Not good yet, or no more, is one as well.
+                    // This includes admissions that are not valid yet, or no longer.
                     let from = self.began + TimeDelta::seconds(20) * i32::try_from(*which).unwrap();
                     let until = from + TimeDelta::seconds(60);
                     let admission = Some(Admission { id: format!("admission {which}"), from, until });
@@ -115,13 +115,13 @@ impl World {
         asked.iter().map(operation).collect()
     }
 
-    /// All there is.
+    /// Returns everything there is.
     pub(super) fn look(&self) -> Look {
         let DropState { catalogue, sizes, .. } = self.state.clone();
         Look { now: self.now, catalogue, sizes, known: self.holds.values().cloned().collect() }
     }
 
-    /// What the database finds for a batch: see `queries::look`.
+    /// Returns what the database finds for a batch: see `queries::look`.
     pub(super) fn basis(&self, operations: &[Operation]) -> Basis {
         let mut look = self.look();
         look.known.retain(|Known { reservation, key: used, admission_id }| {
@@ -145,7 +145,7 @@ impl World {
         Basis { look, read: ClockReading::arrived_now(self.now), version, next_pairs, newcomers: None }
     }
 
-    /// Whether the statement that writes would find everything as it is expected: see `queries::change`.
+    /// Returns whether the statement that writes would find everything as expected: see `queries::change`.
     pub(super) fn is_as(&self, basis: &Basis) -> bool {
         let mut newcomers = basis.newcomers.iter().flatten();
         let had = |user: &UserId| self.holds.values().any(|known| known.reservation.user_id == *user);
@@ -162,7 +162,7 @@ impl World {
         number < self.next_pairs[size] && !self.holds.values().any(|known| has(&known.reservation))
     }
 
-    /// What is taken for free is free.
+    /// Asserts that the numbers known as free are free.
     pub(super) fn check_freed(&self, freed: &Freed) {
         for size in SIZES {
             let mut known = freed.known(size);
@@ -174,7 +174,7 @@ impl World {
         }
     }
 
-    /// As the database is asked: see `PairAllocation::complete`.
+    /// Answers as the database does: see `PairAllocation::complete`.
     fn find(&self, Missing { size, count, below }: &Missing, freed: &Freed) -> Found {
         let is_free = |number: &i32| self.is_free(size, *number);
         let used = |number: &i32| number < below;
@@ -187,7 +187,7 @@ impl World {
         Found { settled, free }
     }
 
-    /// Commits it.
+    /// Commits a batch.
     pub(super) fn write(
         &mut self,
         mut draft: Draft,
@@ -222,7 +222,7 @@ impl World {
         self.write_row();
     }
 
-    /// What has happened since is lost. The numbers of its transactions and holds do not come again.
+    /// Fails over to a standby, which loses later changes. Numbers of its transactions and holds are not reused.
     pub(super) fn fail_over_to(&mut self, standby: &Self) {
         let Self { now, made, transactions, .. } = *self;
         *self = Self { now, made, transactions, ..standby.clone() };
@@ -233,7 +233,7 @@ impl World {
         self.writer = self.transactions;
     }
 
-    /// As the statement does that writes.
+    /// Does what the statement that writes does.
     fn change(&mut self, draft: &Draft) {
         let planned = draft.planned();
         let (look, plan) = (planned.look, planned.plan);
@@ -287,7 +287,7 @@ impl World {
         active.map(|known| known.reservation.expires_at).min()
     }
 
-    /// Each live hold has a pair of its own, and the counters count them.
+    /// Asserts that each live hold has a pair of its own, and that the counters are right.
     pub(super) fn check(&self) {
         for SizeStock { size, count } in &self.state.sizes {
             let of = |status| {
