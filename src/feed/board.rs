@@ -1,7 +1,7 @@
-//! The board: every open drop, in memory, for whoever watches them all and for whoever asks.
+//! The board: every open drop in memory, for subscribers to all drops and for queries.
 //!
-//! What it shows is right by version: a change through this server is on it before the caller is answered, and one
-//! through another server when the poll has found it. While the poll does not succeed the board answers nobody.
+//! It is current by version: it shows a change by this server before the caller is answered, and one by another
+//! server once the poll has found it. While the poll fails the board answers nobody.
 
 use std::{
     collections::HashMap,
@@ -23,16 +23,17 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How long the last state of a drop that is over stays, so that the slowest subscriber gets it.
+/// How long the last state of a drop that is over is kept, so that the slowest subscriber gets it.
 const KEEP_GONE: Duration = Duration::from_secs(60);
-/// A board that was not compared with the database for longer may be wrong by more than anyone should see.
+/// How long a comparison with the database is valid. After that the board may be more outdated than anyone should
+/// see.
 const GOOD_FOR: Duration = Duration::from_secs(1);
-/// Drops that are kept; where more are open, questions go to the database.
+/// Drops that are kept; if more are open, queries go to the database.
 const MOST_DROPS: usize = 1_000;
 
 pub(super) struct Board {
     content: Mutex<Content>,
-    /// For its subscribers.
+    /// Wakes the subscribers.
     bell: Arc<Bell>,
     metrics: Metrics,
 }
@@ -40,11 +41,11 @@ pub(super) struct Board {
 #[derive(Default)]
 struct Content {
     entries: HashMap<DropId, Entry>,
-    /// Rises with each change.
+    /// Increases with each change.
     generation: u64,
     /// When the clock will first change a status that is shown.
     next_change: Option<Instant>,
-    /// Since when it is known that nothing is missing or old. `None`: a poll has yet to say so.
+    /// When the last comparison began that found nothing missing or outdated. `None` until a poll completes one.
     compared: Option<Instant>,
 }
 
@@ -53,8 +54,8 @@ struct Entry {
     since: Instant,
 }
 
-/// Which content of the board an answer was made from: it is good while the board has the same, and until the clock
-/// changes something.
+/// Identifies the content of the board from which an answer was made. The answer is valid while the board has the
+/// same content, and until the clock changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation {
     number: u64,
@@ -62,19 +63,19 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// The moment until which nothing changes by the clock alone.
+    /// Returns the moment until which the clock alone changes nothing.
     pub fn good_until(&self) -> Option<Instant> {
         self.next_change
     }
 }
 
 impl Content {
-    /// The content, where it may be relied upon.
+    /// Returns the content, if it is current.
     fn current(&self) -> Option<&Self> {
         self.compared.is_some_and(|compared| compared.elapsed() < GOOD_FOR).then_some(self)
     }
 
-    /// Sets the alarm anew.
+    /// Resets the timer.
     fn look_at_the_clock(&mut self) {
         self.next_change = self.entries.values().filter_map(|entry| entry.shown.next_clock_change()).min();
     }
@@ -102,7 +103,7 @@ impl Board {
         self.bell.is_heard()
     }
 
-    /// Returns whether it is news; it may be where the drop has no place here.
+    /// Shows a state. Returns whether it is news, even if the drop has no place here.
     pub(super) fn show(&self, new: &Shown) -> bool {
         let mut content = self.lock();
         let entry = Entry { shown: new.clone(), since: Instant::now() };
@@ -111,7 +112,7 @@ impl Board {
             Some(old) if new.is_later_reading_of(&old.shown) => {
                 let was_set = new.state.read.differs_by(&old.shown.state.read) > OFF;
                 old.shown = new.clone();
-                // Whoever was told until when it is good was told the wrong moment.
+                // Answers given before carry the wrong end of validity.
                 content.generation += u64::from(was_set);
                 content.look_at_the_clock();
                 return false;
@@ -127,7 +128,7 @@ impl Board {
                 content.entries.insert(new.state.id, entry);
                 true
             }
-            // It shows that something is missing until there is room again, and the poll tries anew.
+            // The board counts as incomplete until there is room again, and the poll retries.
             None => {
                 content.compared = None;
                 return true;
@@ -152,19 +153,19 @@ impl Board {
         self.lock().entries.iter().map(|(id, entry)| (*id, entry.shown.state.version)).collect()
     }
 
-    /// Notes that a comparison which began then found nothing that is not on the board: `open` drops are.
+    /// Records a comparison that began at `began`. The board is current if it has all `open` drops.
     pub(super) fn compared(&self, began: Instant, open: &[DropId]) {
         let mut content = self.lock();
         let whole = open.iter().all(|id| content.entries.contains_key(id));
         content.compared = whole.then_some(began);
     }
 
-    /// Forgets drops that have been over for a while.
+    /// Removes drops that have been over for a while.
     pub(super) fn forget_the_gone(&self, now: Instant) {
         let mut content = self.lock();
         let before = content.entries.len();
         content.entries.retain(|_, entry| !entry.shown.status.is_over() || now - entry.since < KEEP_GONE);
-        // What was answered of them is good no longer: whether they change does not show here any more.
+        // Answers about them are no longer valid: their changes do not show here any more.
         content.generation += u64::from(content.entries.len() < before);
     }
 
@@ -182,7 +183,8 @@ impl Board {
         Some(self.lock().current()?.entries.get(&id)?.shown.clone())
     }
 
-    /// The page as the database would give it; `None`: only the database can, for the list has drops that are over.
+    /// Returns the page as the database would. `None` if only the database can: the list includes drops that are
+    /// over, or the board is not current.
     pub(super) fn list(&self, list: &ListDrops) -> Option<Page<Arc<DropState>>> {
         if list.statuses.iter().any(|status| status.is_over()) {
             return None;

@@ -1,4 +1,4 @@
-//! One channel per watched drop, made for its first subscriber and gone with its last.
+//! One channel per watched drop, created for its first subscriber and removed with its last.
 
 use std::{
     collections::HashMap,
@@ -65,7 +65,7 @@ impl Channels {
     pub(super) fn watch(self: &Arc<Self>, id: DropId) -> Watching {
         let mut open = self.lock();
         let channel = open.entry(id).or_insert_with(Channel::new).clone();
-        // Before the lock is let go: a channel that nobody listens to goes away.
+        // Before the lock is released: a channel without listeners is removed.
         let rings = channel.bell.listen();
         drop(open);
         self.metrics.subscribers.inc();
@@ -83,7 +83,7 @@ impl Channels {
         }
     }
 
-    /// What each channel shows now.
+    /// Returns what each channel shows now.
     pub(super) fn all(&self) -> Vec<Shown> {
         self.lock().values().filter_map(|channel| channel.lock().clone()).collect()
     }
@@ -92,7 +92,7 @@ impl Channels {
         Some(self.lock().get(&id)?.lock().as_ref()?.state.version)
     }
 
-    /// The version that each channel shows; 0 where it shows nothing yet.
+    /// Returns the version that each channel shows; 0 if it shows nothing yet.
     pub(super) fn versions(&self) -> HashMap<DropId, i32> {
         let version = |channel: &Channel| channel.lock().as_ref().map_or(0, |shown| shown.state.version);
         self.lock().iter().map(|(id, channel)| (*id, version(channel))).collect()
@@ -104,7 +104,7 @@ impl Channels {
 }
 
 impl Watching {
-    /// The newest state that is known.
+    /// Returns the newest known state.
     pub(super) fn newest(&self) -> Option<Shown> {
         self.channel.lock().clone()
     }
@@ -114,7 +114,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.channels.metrics.subscribers.dec();
         let mut open = self.channels.lock();
-        // The receiver was dropped before this: fields go in the order of their declaration.
+        // The receiver was dropped before this: fields are dropped in declaration order.
         if open.get(&self.id).is_some_and(|channel| !channel.bell.is_heard()) {
             open.remove(&self.id);
         }

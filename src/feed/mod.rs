@@ -1,12 +1,12 @@
-//! Tells whoever watches how the stock stands.
+//! Publishes the stock to subscribers.
 //!
-//! Stock is a value, not a log: a channel holds the newest state of a drop, whole, and a slow reader misses the
-//! states between, never the last one. Who publishes does so after COMMIT; late, repeated and reordered states are
-//! told by their version. The database is the truth: a poll of versions finds what nobody published here, and a
-//! timer reads again what the clock changes. Other servers say what they have changed (`bus`), so that the poll need not
-//! be waited for.
+//! Stock is a value, not a log: a channel holds the newest state of a drop, whole. A slow reader misses states in
+//! between, never the last one. States are published after COMMIT; late, repeated and reordered ones are recognised
+//! by their version. The database is the source of truth: a poll of versions finds what was not published here, and a
+//! timer rereads what the clock changes. Other servers send hints about their changes (`bus`), so that nobody has to
+//! wait for the poll.
 //!
-//! What it keeps of the open drops also answers whoever asks for them.
+//! The states of open drops kept here also answer queries.
 
 mod board;
 mod channel;
@@ -36,17 +36,17 @@ use crate::{
 use board::Board;
 use channel::{Channels, Watching};
 
-/// How often versions are compared with the database's, watched or not: what happened through another server, or was
-/// committed by one that died before it could tell, shows this much later at most.
+/// Interval at which versions are compared with the database's, watched or not. A change by another server, or by one
+/// that died before it could publish, shows after this time at most.
 const POLL: Duration = Duration::from_millis(250);
-/// Between two looks at what the clock has changed.
+/// Shortest interval between checks of what the clock has changed.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
-/// Drops that are read because another server said so, at once.
+/// Most drops read at once because of hints.
 const MOST_HINTED: usize = 1_000;
-/// Drops that the board reads at once when somebody begins to watch it.
+/// Page size of the reads when somebody starts to watch the board.
 const BOARD_PAGE: usize = 100;
 
-/// The service. Cloning is cheap and shares it.
+/// The feed service. Clones are cheap and share state.
 #[derive(Clone)]
 pub struct Feed {
     drops: Drops,
@@ -54,12 +54,12 @@ pub struct Feed {
     board: Arc<Board>,
     bus: Bus,
     hinted: Arc<Hinted>,
-    /// Something new is watched or shown: the next instant at which the clock changes it may be another.
+    /// Signals that something new is watched or shown, which may move the next clock change.
     changed: Arc<Notify>,
 }
 
 impl Feed {
-    /// The service over `drops`. [`run`](Self::run) has to run beside it.
+    /// Creates the service over `drops`. [`run`](Self::run) has to run beside it.
     pub fn new(drops: &Drops, bus: &Bus, metrics: &Metrics) -> Self {
         Self {
             drops: drops.clone(),
@@ -71,7 +71,7 @@ impl Feed {
         }
     }
 
-    /// Shows what this server has committed, and tells the others.
+    /// Publishes what this server has committed, and sends a hint to the others.
     pub fn announce(&self, state: Arc<DropState>) {
         let hint = Hint::Drop(state.id, state.version);
         if self.publish(state) {
@@ -79,7 +79,7 @@ impl Feed {
         }
     }
 
-    /// Shows a state to whoever watches its drop, unless a newer one was shown. Returns whether it is news.
+    /// Publishes a state to the drop's subscribers, unless a newer one was published. Returns whether it is news.
     fn publish(&self, state: Arc<DropState>) -> bool {
         let shown = Shown::new(state);
         let is_news = self.board.show(&shown);
@@ -88,7 +88,7 @@ impl Feed {
         is_news
     }
 
-    /// Hears from another server that a drop has this version.
+    /// Handles a hint from another server that a drop has this version.
     pub fn hear(&self, id: DropId, version: i32) {
         let known = self.board.version(id).max(self.channels.version(id));
         if known < Some(version) {
@@ -96,12 +96,12 @@ impl Feed {
         }
     }
 
-    /// The states of one drop, the current one at once. `None`: there is no such drop.
+    /// Returns the states of one drop, the current one at once. `None` if the drop does not exist.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn watch_drop(&self, id: DropId) -> Result<Option<impl Stream<Item = Shown> + use<>>, DbError> {
-        // Watching first and reading second leaves no gap between the two.
+        // Subscribing first and reading second leaves no gap between the two.
         let watching = self.channels.watch(id);
         match self.known(id, &watching) {
             Some(shown) => self.channels.show(shown),
@@ -113,20 +113,20 @@ impl Feed {
         Ok(Some(pace::one_drop(watching)))
     }
 
-    /// How the drop stands, where that is known: a drop brings ten thousand pages in its first minute, and were each to
-    /// read it, they would wait for each other until some are turned away.
+    /// Returns the state of the drop, if it is known. A drop brings ten thousand pages in its first minute: if each
+    /// read it, they would wait for each other until some are rejected.
     fn known(&self, id: DropId, watching: &Watching) -> Option<Shown> {
-        // While the poll succeeds, it keeps what is watched as right as what is open.
+        // While the poll succeeds, watched drops are as current as open ones.
         let shown = self.board.shown(id).or_else(|| self.board.generation().and(watching.newest()))?;
-        // The clock has changed it: it is about to be read again.
+        // The clock has changed it, so it is about to be reread.
         let is_due = shown.next_clock_change().is_some_and(|moment| moment <= Instant::now());
         (!is_due).then_some(shown)
     }
 
-    /// The states of every active drop, the current ones at once, and the last one of each that leaves.
+    /// Returns the states of all active drops, the current ones at once, and the last one of each that leaves.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn watch_board(&self) -> Result<impl Stream<Item = Shown> + use<>, DbError> {
         let watching = self.board.watch();
         if self.board.generation().is_none() {
@@ -151,27 +151,27 @@ impl Feed {
         }
     }
 
-    /// Whether anyone watches this drop, or the board.
+    /// Returns whether anyone watches this drop, or the board.
     pub fn is_watched(&self, id: DropId) -> bool {
         self.channels.is_watched(id) || self.board.is_watched()
     }
 
-    /// What the open drops stand at. `None`: it is not known well enough; the database knows.
+    /// Returns the version of the open drops as a whole. `None` if it is not known well enough: ask the database.
     pub fn generation(&self) -> Option<Generation> {
         self.board.generation()
     }
 
-    /// An open drop at its newest version known here. `None`: the database has to be asked.
+    /// Returns an open drop at its newest version known here. `None`: ask the database.
     pub fn find(&self, id: DropId) -> Option<Arc<DropState>> {
         Some(self.board.shown(id)?.state)
     }
 
-    /// A page of open drops, each at its newest version known here. `None`: the database has to be asked.
+    /// Returns a page of open drops, each at its newest version known here. `None`: ask the database.
     pub fn list(&self, list: &ListDrops) -> Option<Page<Arc<DropState>>> {
         self.board.list(list)
     }
 
-    /// Polls and times for as long as it is polled. Errors are logged and tried again.
+    /// Runs the poll and the timer for as long as the future is polled. Errors are logged and retried.
     pub async fn run(self) {
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -194,8 +194,8 @@ impl Feed {
         }
     }
 
-    /// Reads the drops whose version is not the one shown, open drops that are not shown yet, and those that are shown by
-    /// another clock than the database has now.
+    /// Reads drops with a newer version than the one shown, open drops that are not shown yet, and drops whose status
+    /// or clock reading no longer agrees with the database clock.
     async fn look_for_new(&self) -> Result<(), DbError> {
         let began = Instant::now();
         self.board.forget_the_gone(began);
@@ -215,8 +215,8 @@ impl Feed {
         Ok(())
     }
 
-    /// Reads the drops whose status the clock has changed. The database clock decides: where this machine's runs
-    /// ahead of it, the status is as before and the new reading sets the timer anew.
+    /// Reads the drops whose status the clock has changed. The database clock decides: if the local clock runs ahead,
+    /// the status is unchanged and the new reading resets the timer.
     async fn look_at_the_clock(&self) -> Result<(), DbError> {
         let now = Instant::now();
         let due = |shown: &Shown| {
@@ -242,7 +242,7 @@ impl Feed {
     }
 }
 
-/// Drops of which another server said that they have changed.
+/// Drops that have changed, according to hints from other servers.
 #[derive(Default)]
 struct Hinted {
     ids: Mutex<HashSet<DropId>>,
@@ -252,7 +252,7 @@ struct Hinted {
 impl Hinted {
     fn add(&self, id: DropId) {
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is too much for now, the poll finds.
+        // The poll finds those beyond the limit.
         if ids.len() < MOST_HINTED {
             ids.insert(id);
         }

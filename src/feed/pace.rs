@@ -1,4 +1,4 @@
-//! The pace at which subscribers are told: bursts are folded into one update, the last state always arrives.
+//! Paces the updates to subscribers: bursts are merged into one update, the last state always arrives.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,15 +12,15 @@ use tokio::{runtime::Handle, sync::watch, time::Instant};
 use super::{board::WatchingBoard, channel::Watching, shown::Shown};
 use crate::ids::DropId;
 
-/// The least time between two updates, but for urgent ones: 20 a second look smooth to a person.
+/// Shortest interval between two updates, except urgent ones: 20 a second look smooth to a person.
 const BETWEEN_UPDATES: Duration = Duration::from_millis(50);
 
-/// Wakes whoever watches. A hot drop changes hundreds of times a second: were each change to wake ten thousand
-/// subscribers, only for them to see that it is too early, the server would do nothing else.
+/// Wakes subscribers. A hot drop changes hundreds of times a second: if each change woke ten thousand subscribers,
+/// only for them to see that it is too early, the server would do nothing else.
 pub(super) struct Bell {
     rings: watch::Sender<()>,
-    /// Where the first who listens runs. To wake ten thousand takes ten milliseconds, and they are not to be those of who
-    /// changed the drop.
+    /// The runtime of the first listener. Waking ten thousand takes ten milliseconds, which must not be those of the
+    /// thread that changed the drop.
     runtime: OnceLock<Handle>,
     pace: Mutex<Pace>,
 }
@@ -28,7 +28,7 @@ pub(super) struct Bell {
 struct Pace {
     /// When it may ring again.
     due: Instant,
-    /// Somebody waits for that.
+    /// Whether a task waits for that.
     is_awaited: bool,
 }
 
@@ -47,8 +47,7 @@ impl Bell {
         self.rings.receiver_count() > 0
     }
 
-    /// Rings for a change that was made: at once when it is urgent or the last one was long enough ago, else as soon as
-    /// it was.
+    /// Rings for a change: at once if it is urgent or the last ring was long enough ago, otherwise as soon as it was.
     pub(super) fn ring(self: &Arc<Self>, is_urgent: bool) {
         let Some(runtime) = self.runtime.get() else { return };
         let now = Instant::now();
@@ -63,14 +62,14 @@ impl Bell {
             runtime.spawn(async move {
                 tokio::time::sleep_until(due).await;
                 bell.pace.lock().unwrap_or_else(PoisonError::into_inner).is_awaited = false;
-                // An urgent change may have rung since, and put off the next: this is kept waiting as well.
+                // An urgent change may have rung since and postponed the next ring: this one waits again.
                 bell.ring(false);
             });
         }
     }
 }
 
-/// The updates of one drop, the newest known at once.
+/// Returns the updates of one drop, the newest known at once.
 pub(super) fn one_drop(watching: Watching) -> impl Stream<Item = Shown> + use<> {
     stream::unfold((watching, None::<Shown>), |(mut watching, told)| async move {
         loop {
@@ -80,14 +79,14 @@ pub(super) fn one_drop(watching: Watching) -> impl Stream<Item = Shown> + use<> 
             match (watching.newest(), &told) {
                 (Some(newest), Some(told)) if !newest.is_news_after(told) => {}
                 (Some(newest), _) => return Some((newest.clone(), (watching, Some(newest)))),
-                // Who watches shows the drop's state next, as the one who reads it.
+                // Not published yet: `watch_drop` does that next.
                 (None, _) => watching.rings.changed().await.ok()?,
             }
         }
     })
 }
 
-/// The updates of all active drops, those that started last first, and of each that leaves, once.
+/// Returns the updates of all active drops, latest start first, and one of each that leaves.
 pub(super) fn board(watching: WatchingBoard) -> impl Stream<Item = Shown> + use<> {
     let told = HashMap::<DropId, Shown>::new();
     let next = news(&watching, &told);
@@ -106,12 +105,12 @@ pub(super) fn board(watching: WatchingBoard) -> impl Stream<Item = Shown> + use<
     })
 }
 
-/// What the board shows and this subscriber was not told.
+/// Returns what the board shows and this subscriber has not received.
 fn news(watching: &WatchingBoard, told: &HashMap<DropId, Shown>) -> VecDeque<Shown> {
     let mut news = watching.all();
     news.retain(|shown| match told.get(&shown.state.id) {
         Some(told) => shown.is_news_after(told),
-        // A drop that is not active, and was not to this subscriber, is not on its board.
+        // A drop that is not active, and was not for this subscriber, is not on its board.
         None => shown.status.is_active(),
     });
     news.sort_unstable_by_key(|shown| std::cmp::Reverse((shown.state.catalogue.starts_at, shown.state.id)));
