@@ -1,7 +1,7 @@
-//! The catalogue: drops are created, found and listed here.
+//! The catalogue: creates, finds and lists drops.
 //!
-//! A drop is always read whole, by one statement: what it is, its stock per size, its version and the clock. Who
-//! changes stock is `stock`; this module writes the opening stock and never touches it again.
+//! A drop is always read whole, by one statement: its description, stock per size, version and the clock. This module
+//! writes the opening stock; only `stock` changes it later.
 
 mod queries;
 mod rules;
@@ -18,67 +18,67 @@ use crate::{
     page::{Cursor, Page},
 };
 
-/// A drop was refused or could not be made.
+/// Why a drop was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
-    /// What is wrong with it, every field at once.
+    /// All invalid fields.
     #[error("the drop is not right")]
     Refused(Vec<CreateRefusal>),
-    /// The database.
+    /// A database error.
     #[error(transparent)]
     Db(#[from] DbError),
 }
 
-/// Which drops to list.
+/// Selects a page of drops.
 #[derive(Clone, Debug)]
 pub struct ListDrops {
-    /// How many at most.
+    /// Maximum number of entries.
     pub first: usize,
-    /// Those that follow this place.
+    /// The position after which the page begins.
     pub after: Option<Cursor>,
-    /// In one of these states.
+    /// Only those with one of these statuses.
     pub statuses: Vec<DropStatus>,
-    /// The one that started first at the front, instead of last.
+    /// Earliest start first, instead of latest.
     pub reverse: bool,
 }
 
-/// How far a drop is.
+/// The version of a drop.
 #[derive(Clone, Copy, Debug)]
 pub struct VersionAt {
-    /// Which.
+    /// The drop's id.
     pub id: DropId,
     /// Its version.
     pub version: i32,
-    /// Whether it is neither cancelled nor over.
+    /// Whether it is neither cancelled nor ended.
     pub is_open: bool,
 }
 
-/// How far drops are, and the database clock.
+/// Versions of drops, and the database clock.
 #[derive(Clone, Debug)]
 pub struct Versions {
-    /// Each that was asked for or is open.
+    /// Each requested or open drop.
     pub drops: Vec<VersionAt>,
-    /// `None` where there is no drop.
+    /// `None` if `drops` is empty.
     pub clock: Option<ClockReading>,
 }
 
-/// The service. Cloning is cheap and shares it.
+/// The catalogue service. Clones are cheap and share state.
 #[derive(Clone)]
 pub struct Drops {
     db: Database,
 }
 
 impl Drops {
-    /// The service over `db`.
+    /// Creates the service over `db`.
     pub fn new(db: &Database) -> Self {
         Self { db: db.clone() }
     }
 
-    /// Makes a drop with its opening stock, which is version 1. It is all there or not at all. With a key that its maker used
-    /// before it is the drop of then, as it is now.
+    /// Creates a drop with its opening stock, at version 1, atomically. If its creator used the key before, returns
+    /// the drop created then, in its current state.
     ///
     /// # Errors
-    /// Every wrong field at once, or the database.
+    /// All invalid fields at once, or a database error.
     pub async fn create(&self, new: NewDrop) -> Result<DropState, CreateError> {
         let checked = rules::check(new).map_err(CreateError::Refused)?;
         let id = DropId::new();
@@ -98,49 +98,49 @@ impl Drops {
         }
     }
 
-    /// With the same key, by the same person.
+    /// Finds the drop created with the same key by the same person.
     async fn find_made_before(&self, new: &NewDrop) -> Result<Option<DropId>, DbError> {
         let Some(intent) = &new.intent else { return Ok(None) };
         retried(|| self.db.run(async |connection| queries::find_by_key(connection, intent).await)).await
     }
 
-    /// The drop, if there is one.
+    /// Returns the drop, if it exists.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn find(&self, id: DropId) -> Result<Option<DropState>, DbError> {
         Ok(self.list_by_ids(&[id]).await?.pop())
     }
 
-    /// These drops, in no particular order; unknown ids are left out.
+    /// Returns these drops, in no particular order; unknown ids are left out.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn list_by_ids(&self, ids: &[DropId]) -> Result<Vec<DropState>, DbError> {
         retried(|| self.db.run(async |connection| queries::list_by_ids(connection, ids).await)).await
     }
 
-    /// A page of drops.
+    /// Returns a page of drops.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn list(&self, list: &ListDrops) -> Result<Page<DropState>, DbError> {
         let found = retried(|| self.db.run(async |connection| queries::list(connection, list).await)).await?;
         Ok(Page::of(found, list.first))
     }
 
-    /// The versions of these drops and of every drop that is neither cancelled nor over.
+    /// Returns the versions of these drops and of every drop that is neither cancelled nor ended.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn list_versions(&self, ids: &[DropId]) -> Result<Versions, DbError> {
         self.db.run(async |connection| queries::list_versions(connection, ids).await).await
     }
 
-    /// The database clock.
+    /// Reads the database clock.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn now(&self) -> Result<Timestamp, DbError> {
         retried(|| self.db.run(async |connection| queries::find_now(connection).await)).await
     }

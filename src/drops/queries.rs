@@ -21,7 +21,7 @@ use crate::{
 
 type Result<T> = std::result::Result<T, DbError>;
 
-/// What [`CatalogueRow`] reads, of `drops`.
+/// The columns of [`CatalogueRow`], from `drops`.
 macro_rules! catalogue_columns {
     () => {
         "name, description, image_url, price_amount, price_currency, starts_at, ends_at, hold_seconds, purchase_limit, \
@@ -46,7 +46,7 @@ pub(crate) type CatalogueTypes = (
     Timestamptz,
 );
 
-/// A drop, its stock aside.
+/// A drop without its stock.
 #[derive(Debug, Queryable)]
 pub(crate) struct CatalogueRow {
     name: String,
@@ -81,7 +81,7 @@ impl From<CatalogueRow> for Catalogue {
     }
 }
 
-/// What [`StateRow`] reads, of `drops AS d` and `drop_sizes AS s`.
+/// The columns of [`StateRow`], from `drops AS d` and `drop_sizes AS s`.
 macro_rules! state_columns {
     () => {
         concat!(
@@ -108,7 +108,7 @@ struct StateRow {
     now: Timestamp,
 }
 
-/// Puts drops together from their sizes, which come in order, those of one drop in a row.
+/// Assembles drops from the rows of their sizes, which come in order, those of one drop in a row.
 fn assemble(rows: Vec<StateRow>) -> Vec<DropState> {
     let mut states: Vec<DropState> = Vec::new();
     let mut places: HashMap<DropId, usize> = HashMap::new();
@@ -145,7 +145,7 @@ pub(super) async fn list_by_ids(connection: &mut Connection, ids: &[DropId]) -> 
     Ok(assemble(rows))
 }
 
-/// The page is chosen in the same statement that reads it: its drops are all of one snapshot.
+/// Selects and reads the page in one statement, so that its drops are of one snapshot.
 macro_rules! list_page {
     ($compare:literal, $order:literal) => {
         concat!(
@@ -194,7 +194,7 @@ statement!(
     }
 );
 
-/// One more than `first`, to tell whether more follow.
+/// Returns up to one more than `first`, to find out whether more follow.
 pub(super) async fn list(connection: &mut Connection, list: &ListDrops) -> Result<Vec<DropState>> {
     let statuses = list.statuses.iter().map(|status| status_name(*status)).collect();
     let (after_at, after_id) = (list.after.map(|cursor| cursor.at), list.after.map(|cursor| cursor.id));
@@ -284,8 +284,8 @@ statement!(
     }
 );
 
-/// The drop, its sizes, its pairs and version 1 of its ledger. `false`: it would end too early, or its key stands for one that
-/// is there.
+/// Inserts the drop, its sizes, its pairs and version 1 of its ledger. Returns `false` if it would end too early, or
+/// if its key already belongs to a drop.
 pub(super) async fn insert_drop(connection: &mut Connection, id: DropId, drop: &CheckedDrop) -> Result<bool> {
     let CheckedDrop { new, sizes } = drop;
     let new = new.clone();
@@ -323,7 +323,7 @@ statement!(
     { created_by: SqlUuid => Uuid, key: Text => String }
 );
 
-/// The drop that this person made with this key.
+/// Returns the drop that this person created with this key.
 pub(super) async fn find_by_key(connection: &mut Connection, intent: &Intent) -> Result<Option<DropId>> {
     let find = FindByKey { created_by: intent.user.0, key: intent.key.clone() };
     Ok(find.get_result(connection).await.optional()?)

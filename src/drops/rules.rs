@@ -1,4 +1,4 @@
-//! What a new drop may be.
+//! Validates new drops.
 
 use std::collections::HashSet;
 
@@ -17,14 +17,14 @@ const LONGEST_DESCRIPTION: usize = 5_000;
 const LONGEST_URL: usize = 2_048;
 const LONGEST_SIZE: usize = 32;
 const MOST_SIZES: usize = 100;
-/// Each pair is a row, and all are written by one statement (`db::LONG_STATEMENT`).
+/// Each pair is a row, and one statement inserts them all (`db::LONG_STATEMENT`).
 const MOST_PAIRS: i64 = 100_000;
 const LONGEST_HOLD: i32 = 24 * 60 * 60;
 const HIGHEST_LIMIT: i32 = 10_000;
 /// The size of a drop that has only one.
 const ONLY_SIZE: &str = "ONE";
 
-/// A drop as an administrator describes it.
+/// A new drop as an administrator describes it.
 #[derive(Clone, Debug)]
 pub struct NewDrop {
     /// 1 to 200 characters.
@@ -35,71 +35,71 @@ pub struct NewDrop {
     pub image_url: Option<String>,
     /// Above zero.
     pub price: Money,
-    /// Now, when there is none.
+    /// Defaults to now.
     pub starts_at: Option<Timestamp>,
-    /// Never, when there is none.
+    /// Defaults to never.
     pub ends_at: Option<Timestamp>,
     /// 1 second to a day.
     pub hold_seconds: i32,
     /// 1 to 10,000.
     pub purchase_limit: i32,
-    /// Whether `reserve` wants an admission.
+    /// Whether `reserve` requires an admission.
     pub admission_required: bool,
-    /// Up to 100 sizes; or `stock`.
+    /// Up to 100 sizes; excludes `stock`.
     pub sizes: Option<Vec<NewSize>>,
-    /// Pairs of a drop that comes in one size; or `sizes`.
+    /// Pairs of a drop that comes in one size; excludes `sizes`.
     pub stock: Option<i32>,
-    /// The same again is the same drop.
+    /// Makes retries return the same drop.
     pub intent: Option<Intent>,
 }
 
-/// What may be sent again.
+/// What a client wants once, and may request again.
 #[derive(Clone, Debug)]
 pub struct Intent {
-    /// Whose it is.
+    /// The user.
     pub user: UserId,
-    /// Theirs, once per intent.
+    /// Chosen by the user, one per intent.
     pub key: String,
 }
 
 /// The opening stock of a size.
 #[derive(Clone, Debug)]
 pub struct NewSize {
-    /// 1 to 32 characters, once per drop.
+    /// 1 to 32 characters, unique within the drop.
     pub size: String,
-    /// Above zero; all sizes together have at most 100,000.
+    /// Above zero; at most 100,000 for all sizes together.
     pub stock: i32,
 }
 
 /// What is wrong with a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CreateRefusalCode {
-    /// Nothing in it.
+    /// Nothing visible in it.
     Blank,
-    /// Over its length.
+    /// Longer than allowed.
     TooLong,
-    /// Not of its form or outside its bounds.
+    /// Malformed or out of bounds.
     Invalid,
     /// Zero or less.
     NotPositive,
-    /// There twice.
+    /// Listed twice.
     Duplicate,
-    /// The end does not come after the start, or has passed.
+    /// The end is not after the start, or has passed.
     EndsTooEarly,
-    /// Both or neither.
+    /// Both or neither of `sizes` and `stock`.
     SizesOrStock,
-    /// The key stands for another drop.
+    /// The key was used for another drop.
     IdempotencyKeyReused,
 }
 
-/// A wrong field.
+/// An invalid field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateRefusal {
     /// What is wrong.
     pub code: CreateRefusalCode,
-    /// Path below the input.
+    /// The path within the input.
     pub field: Vec<String>,
-    /// For people.
+    /// A message for people.
     pub message: String,
 }
 
@@ -130,7 +130,7 @@ impl CreateRefusal {
     }
 }
 
-/// A drop whose fields are right, but for its times: those the database compares with its clock.
+/// A drop whose fields are valid, except for its times: the database compares those with its clock.
 #[derive(Debug)]
 pub(super) struct CheckedDrop {
     pub(super) new: NewDrop,
@@ -138,7 +138,7 @@ pub(super) struct CheckedDrop {
 }
 
 impl CheckedDrop {
-    /// Whether that is what was made of it.
+    /// Returns whether `state` was created from these fields.
     pub(super) fn is_made_as(&self, state: &DropState) -> bool {
         let (new, made) = (&self.new, &state.catalogue);
         let sizes = self.sizes.iter().map(|size| (&size.size, size.stock));
@@ -155,7 +155,7 @@ impl CheckedDrop {
     }
 }
 
-/// Checks every field, so that a form can show everything that is wrong at once.
+/// Checks every field, so that a form can show all errors at once.
 pub(super) fn check(mut new: NewDrop) -> Result<CheckedDrop, Vec<CreateRefusal>> {
     use CreateRefusalCode::{Blank, Invalid, NotPositive, SizesOrStock, TooLong};
 
@@ -185,7 +185,7 @@ pub(super) fn check(mut new: NewDrop) -> Result<CheckedDrop, Vec<CreateRefusal>>
             refusals.push(CreateRefusal::new(TooLong, &["imageUrl"], message));
         } else {
             match Url::parse(text) {
-                // As it was understood: whatever was odd about it is percent-encoded now.
+                // In normalised form: unusual characters are percent-encoded now.
                 Ok(url) if matches!(url.scheme(), "http" | "https") => *text = url.into(),
                 _ => {
                     let message = "This is not an http or https URL.";
@@ -248,7 +248,7 @@ fn check_sizes(refusals: &mut Vec<CreateRefusal>, sizes: Vec<NewSize>, only_stoc
     let mut checked = Vec::with_capacity(sizes.len());
     for (index, NewSize { size, stock }) in sizes.into_iter().enumerate() {
         let index = index.to_string();
-        // As it is looked up: the same characters typed on another system are the same size.
+        // Normalised for lookups: the same characters typed on another system are the same size.
         let size: String = size.trim().nfc().collect();
         let at = ["sizes", &index, "size"];
         if is_blank(&size) {

@@ -1,4 +1,4 @@
-//! A drop as it stands at one version.
+//! A drop at one version.
 
 use crate::{
     clock::{ClockReading, Timestamp},
@@ -11,18 +11,18 @@ use crate::{
 pub struct Money {
     /// In the currency's minor unit.
     pub amount: i32,
-    /// ISO 4217.
+    /// The ISO 4217 code.
     pub currency: String,
 }
 
-/// Where a drop stands in its life, derived from the clock and its flags: the first that applies, in this order.
+/// The status of a drop, derived from the clock and its flags: the first that applies, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DropStatus {
-    /// Withdrawn by an administrator.
+    /// Cancelled by an administrator.
     Cancelled,
     /// Its end has passed.
     Ended,
-    /// Its start lies ahead.
+    /// It has not started.
     Scheduled,
     /// Every pair is sold.
     SoldOut,
@@ -31,47 +31,47 @@ pub enum DropStatus {
 }
 
 impl DropStatus {
-    /// Live or sold out: on show, and on the board.
+    /// Returns whether the drop is live or sold out, and so shown to subscribers of the board.
     pub fn is_active(self) -> bool {
         matches!(self, Self::Live | Self::SoldOut)
     }
 
-    /// Ended or cancelled: nothing can be reserved any more.
+    /// Returns whether the drop has ended or was cancelled: nothing can be reserved any more.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Ended | Self::Cancelled)
     }
 }
 
-/// What a drop is, its stock aside.
+/// The description of a drop, without its stock.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
-    /// Such as the model's name.
+    /// A name, such as the model's.
     pub name: String,
     /// A text about it.
     pub description: Option<String>,
-    /// `http` or `https`.
+    /// An `http` or `https` URL.
     pub image_url: Option<String>,
-    /// Of one pair.
+    /// The price of one pair.
     pub price: Money,
-    /// From when it is on sale.
+    /// When the sale starts.
     pub starts_at: Timestamp,
-    /// Until when; never ends when there is none.
+    /// When the sale ends; `None` for never.
     pub ends_at: Option<Timestamp>,
-    /// How long a reservation holds a pair.
+    /// How long a reservation holds a pair, in seconds.
     pub hold_seconds: i32,
-    /// Pairs that one buyer may have.
+    /// Maximum of pairs per buyer.
     pub purchase_limit: i32,
-    /// Whether `reserve` wants an admission.
+    /// Whether `reserve` requires an admission.
     pub admission_required: bool,
-    /// When it was withdrawn.
+    /// When the drop was cancelled.
     pub cancelled_at: Option<Timestamp>,
-    /// When it was made.
+    /// When the drop was created.
     pub created_at: Timestamp,
 }
 
 #[cfg(test)]
 impl Catalogue {
-    /// Of a drop that is on sale from now on, one pair for each buyer, held for a minute.
+    /// Returns a drop on sale from `now` on, one pair per buyer, held for a minute.
     pub(crate) fn example(now: Timestamp) -> Self {
         Self {
             name: "Runner".to_owned(),
@@ -89,16 +89,16 @@ impl Catalogue {
     }
 }
 
-/// Pairs by what became of them: `total = available + held + sold`, always.
+/// Pairs by status; always `total = available + held + sold`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StockCount {
     /// All pairs.
     pub total: i32,
-    /// Free.
+    /// Free pairs.
     pub available: i32,
-    /// Held and not yet bought, lapsed holds that nobody has taken back included.
+    /// Held and not bought, including expired holds that are not released yet.
     pub held: i32,
-    /// Bought.
+    /// Bought pairs.
     pub sold: i32,
 }
 
@@ -107,30 +107,30 @@ pub struct StockCount {
 pub struct SizeStock {
     /// As printed on the box.
     pub size: String,
-    /// Its pairs.
+    /// The pairs by status.
     pub count: StockCount,
 }
 
-/// The version of a drop as `queries::insert_drop` makes it: of one that nobody has reserved.
+/// The version of a drop as `queries::insert_drop` creates it, without reservations.
 pub const FIRST_VERSION: i32 = 1;
 
-/// A drop at one version: everything in it was read by one statement or under the drop's lock.
+/// A drop at one version, read by one statement or under the drop's lock.
 #[derive(Clone, Debug)]
 pub struct DropState {
-    /// Which.
+    /// The drop's id.
     pub id: DropId,
-    /// What it is.
+    /// Its description.
     pub catalogue: Catalogue,
-    /// In the order in which the administrator listed them.
+    /// The sizes, in the order in which the administrator listed them.
     pub sizes: Vec<SizeStock>,
-    /// [`FIRST_VERSION`], and rises by one with each change.
+    /// Begins with [`FIRST_VERSION`] and rises by one with each change.
     pub version: i32,
     /// The database clock when this was read.
     pub read: ClockReading,
 }
 
 impl DropState {
-    /// All sizes together.
+    /// Returns the sum of all sizes.
     pub fn count(&self) -> StockCount {
         self.sizes.iter().fold(StockCount::default(), |sum, size| StockCount {
             total: sum.total + size.count.total,
@@ -140,12 +140,12 @@ impl DropState {
         })
     }
 
-    /// Its place in a list of drops.
+    /// Returns the position in a list of drops.
     pub fn cursor(&self) -> Cursor {
         Cursor { list: List::Drops, at: self.catalogue.starts_at, id: self.id.0 }
     }
 
-    /// Where the drop stands at `at`.
+    /// Returns the status at `at`.
     pub fn status(&self, at: Timestamp) -> DropStatus {
         let catalogue = &self.catalogue;
         if catalogue.cancelled_at.is_some() {
@@ -161,7 +161,7 @@ impl DropState {
         }
     }
 
-    /// The next instant after `at` at which the clock alone changes the status.
+    /// Returns the next instant after `at` at which the clock alone changes the status.
     pub fn next_clock_change(&self, at: Timestamp) -> Option<Timestamp> {
         let Catalogue { starts_at, ends_at, cancelled_at, .. } = self.catalogue;
         let ahead = |instant: &Timestamp| cancelled_at.is_none() && *instant > at;
