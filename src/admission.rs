@@ -1,8 +1,8 @@
-//! Admission tokens: the seam for a waiting room or a challenge in front of a drop.
+//! Admission tokens, for a waiting room or a challenge in front of a drop.
 //!
-//! Whoever keeps the door signs a token for one buyer and one drop; `reserve` takes it, once. The door needs the secret
-//! and nothing else of this program: `docs/admission.md` has the format. Whether a token was used is known to the
-//! reservation that it was used for, and decided under the drop's lock.
+//! The waiting room signs a token for one buyer and one drop; `reserve` accepts it once. It needs the secret and
+//! nothing else of this program: `docs/admission.md` has the format. The use of a token is recorded with its
+//! reservation, and checked under the drop's lock.
 
 use chrono::{DateTime, TimeDelta};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -17,24 +17,24 @@ use crate::{
 };
 
 const AUDIENCE: &str = "sneaker-drop/admission";
-/// What the door's clock may differ by from the database's.
+/// Tolerated difference between the waiting room's clock and the database's.
 const LEEWAY: TimeDelta = TimeDelta::seconds(2);
-/// Ours have some 300 bytes; a longer one is not worth the hash.
+/// Our tokens have some 300 bytes; a longer one is not worth the hash.
 const LONGEST_TOKEN: usize = 1024;
 const LONGEST_ID: usize = 64;
 
-/// What a good token says of its own: it is of the buyer and the drop that it was shown for.
+/// A verified token, which was issued for the buyer and the drop that it was presented for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// By which it is known once it is used.
+    /// The token's id, recorded when it is used.
     pub id: String,
-    /// From when it is good, by the database clock.
+    /// Start of its validity, by the database clock.
     pub from: Timestamp,
-    /// Until when.
+    /// End of its validity.
     pub until: Timestamp,
 }
 
-/// As it is signed. All of it is required.
+/// The signed claims, all required.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     aud: String,
@@ -47,16 +47,16 @@ struct Claims {
     exp: i64,
 }
 
-/// Issues and verifies.
+/// Issues and verifies admission tokens.
 pub struct Admissions {
     signing: Option<EncodingKey>,
-    /// The secret that signs, then the one before it.
+    /// The secret that signs, then the previous one.
     verifying: Vec<DecodingKey>,
     validation: Validation,
 }
 
 impl Admissions {
-    /// With these secrets. Without, no token is good.
+    /// Uses these secrets. Without any, no token is valid.
     pub fn new(secrets: Option<&AdmissionSecrets>) -> Self {
         let all = secrets.into_iter().flat_map(|secrets| [Some(&secrets.current), secrets.previous.as_ref()]);
         let verifying = |secret: &SecretString| DecodingKey::from_secret(secret.expose_secret().as_bytes());
@@ -73,12 +73,12 @@ impl Admissions {
         }
     }
 
-    /// Whether a token could be good at all.
+    /// Returns whether any token can be valid.
     pub fn are_possible(&self) -> bool {
         !self.verifying.is_empty()
     }
 
-    /// A token for one reservation of this drop by this buyer. `None`: there is no secret to sign with.
+    /// Issues a token for one reservation of this drop by this buyer. `None`: there is no secret to sign with.
     pub fn issue(&self, drop: DropId, buyer: UserId, from: Timestamp, until: Timestamp) -> Option<String> {
         let claims = Claims {
             aud: AUDIENCE.to_owned(),
@@ -94,8 +94,8 @@ impl Admissions {
         }
     }
 
-    /// What the token says, if it was signed by the door for this drop and this buyer. Its time, and whether it was used,
-    /// are for the drop's lock to say.
+    /// Returns the token's claims, if it was signed for this drop and this buyer. Its validity period and whether it
+    /// was used are checked under the drop's lock.
     pub fn verify(&self, token: &str, drop: DropId, buyer: UserId) -> Option<Admission> {
         if token.len() > LONGEST_TOKEN {
             return None;

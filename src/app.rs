@@ -1,4 +1,4 @@
-//! The services, wired together. Knows no GraphQL and no HTTP.
+//! Wires the services together. Independent of GraphQL and HTTP.
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -16,30 +16,30 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How long transactions under way are waited for when the server stops.
+/// How long shutdown waits for transactions in flight.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Everything that the API needs. Cloning is cheap and shares it.
+/// Everything that the API needs. Clones are cheap and share state.
 #[derive(Clone)]
 pub struct App(Arc<Services>);
 
-/// One of each.
+/// The services.
 pub struct Services {
-    /// The pool.
+    /// The database.
     pub db: Database,
-    /// People and sign-ins.
+    /// People and sessions.
     pub accounts: Accounts,
-    /// The doors in front of drops.
+    /// Admission tokens.
     pub admissions: Admissions,
     /// The catalogue.
     pub drops: Drops,
-    /// Who is told.
+    /// Stock updates for subscribers.
     pub feed: Feed,
     /// The stock.
     pub stock: Stock,
-    /// The other servers.
+    /// Hints to and from other servers.
     bus: Bus,
-    /// Figures.
+    /// Metrics.
     pub metrics: Metrics,
 }
 
@@ -52,7 +52,7 @@ impl Deref for App {
 }
 
 impl App {
-    /// Wires the services over `db`. Nothing runs yet: see [`start`](Self::start).
+    /// Creates the services over `db`. Nothing runs yet: see [`start`](Self::start).
     pub fn new(
         db: Database,
         secrets: &TokenSecrets,
@@ -76,7 +76,7 @@ impl App {
         }))
     }
 
-    /// Starts what runs beside the requests; it ends when the set is dropped.
+    /// Starts the background tasks; they end when the set is dropped.
     pub fn start(&self) -> JoinSet<()> {
         let mut background = JoinSet::new();
         background.spawn(self.accounts.clone().watch_sessions());
@@ -90,10 +90,10 @@ impl App {
         background
     }
 
-    /// Makes a drop and puts it on the board.
+    /// Creates a drop and publishes it.
     ///
     /// # Errors
-    /// Wrong fields, or the database.
+    /// Invalid fields, or a database error.
     pub async fn create_drop(&self, new: NewDrop) -> Result<Arc<DropState>, CreateError> {
         if new.admission_required && !self.admissions.are_possible() {
             return Err(CreateError::Refused(vec![CreateRefusal::no_admission()]));
@@ -103,10 +103,10 @@ impl App {
         Ok(state)
     }
 
-    /// Whether requests can be served: the database answers and has this version's schema.
+    /// Checks whether requests can be served: the database answers and has this version's schema.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason.
     pub async fn check_ready(&self) -> Result<(), SchemaError> {
         match self.db.run(async |connection| db::pending_migrations(connection).await).await? {
             0 => Ok(()),
@@ -114,10 +114,10 @@ impl App {
         }
     }
 
-    /// Warns of what would make this server worse than it could be on its database.
+    /// Warns of database settings that degrade this server.
     ///
     /// # Errors
-    /// The database.
+    /// A database error.
     pub async fn look_at_settings(&self) -> Result<(), DbError> {
         if let Some(locale) = self.db.run(async |connection| db::foreign_language(connection).await).await? {
             tracing::warn!(
@@ -129,15 +129,15 @@ impl App {
         Ok(())
     }
 
-    /// Tells the servers on the same database what was done here, for a program that ends and never
-    /// [starts](Self::start) anything. They find it by themselves when they cannot be told.
+    /// Sends pending hints to the servers on the same database, for a program that ends without
+    /// [starting](Self::start) anything. Servers that cannot be reached find the changes by themselves.
     pub async fn tell_servers(&self) {
         if let Err(error) = self.bus.deliver().await {
             tracing::warn!(%error, "no bus: the servers find what changed by their poll");
         }
     }
 
-    /// Lets transactions under way end, then closes the pool. No request may come any more.
+    /// Waits for transactions in flight, then closes the pool. No request may arrive any more.
     pub async fn stop(&self) {
         if tokio::time::timeout(DRAIN, self.stock.drain()).await.is_err() {
             tracing::warn!("stopping with transactions under way; the database rolls them back or has them");

@@ -1,4 +1,4 @@
-//! What is kept in memory, a bounded number of it: the least used makes room.
+//! A bounded cache in memory with least-recently-used eviction.
 
 use std::{
     borrow::Borrow,
@@ -9,16 +9,16 @@ use std::{
 
 use lru::LruCache;
 
-/// Values by their keys, shared by threads.
+/// Values by key, shared by threads.
 pub struct Cache<K, V>(Mutex<LruCache<K, V>>);
 
 impl<K: Hash + Eq, V> Cache<K, V> {
-    /// Keeps `most` at most, and one where that is zero.
+    /// Creates a cache of at most `most` entries, and of one if that is zero.
     pub fn new(most: usize) -> Self {
         Self(Mutex::new(LruCache::new(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN))))
     }
 
-    /// The value, used now.
+    /// Returns the value, which counts as a use.
     pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -27,7 +27,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         self.lock().get(key).cloned()
     }
 
-    /// Whether there is one, which does not count as a use.
+    /// Returns whether there is a value, which does not count as a use.
     pub fn contains<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -35,12 +35,12 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         self.lock().contains(key)
     }
 
-    /// Keeps a value in place of the one before.
+    /// Inserts a value, replacing the previous one.
     pub fn put(&self, key: K, value: V) {
         self.lock().put(key, value);
     }
 
-    /// For what has to read and write without anybody in between.
+    /// Locks the cache, for reads and writes that must be atomic.
     pub fn lock(&self) -> MutexGuard<'_, LruCache<K, V>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

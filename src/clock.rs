@@ -1,8 +1,8 @@
 //! Instants of the database clock.
 //!
-//! The database clock is the only one that decides: when a drop starts, when a hold lapses. This machine's wall
-//! clock may be wrong by minutes without effect; its monotonic clock only measures how long to wait until an
-//! instant of the database clock has come.
+//! Only the database clock decides when a drop starts and when a hold expires. The local wall clock may be wrong by
+//! minutes without effect. The local monotonic clock only measures how long to wait until an instant of the database
+//! clock has come.
 
 use std::time::Duration;
 
@@ -12,38 +12,38 @@ use tokio::time::Instant;
 /// An instant in UTC.
 pub type Timestamp = DateTime<Utc>;
 
-/// RFC 3339 with exactly three decimals and `Z`, as the API shows every instant. Truncated, not rounded: no
-/// deadline is shown later than it is.
+/// Formats an instant as RFC 3339 with exactly three decimals and `Z`, as the API shows it. Truncates and does not
+/// round: no deadline is shown later than it is.
 pub fn to_rfc3339(at: Timestamp) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// Readings that differ by more have not only been on their way for longer: no statement takes much longer than a moment
-/// that reads a drop. The clock was set, or the database is on another machine now.
+/// Transit times do not explain a greater difference between readings: no statement that reads a drop takes much
+/// longer than a moment. The clock was set, or the database has moved to another machine.
 const SET: TimeDelta = TimeDelta::seconds(1);
 
-/// The database clock as it was read, and the moment at which the reading arrived here.
+/// A reading of the database clock, and the local moment of its arrival.
 #[derive(Clone, Copy, Debug)]
 pub struct ClockReading {
-    /// What the database clock showed.
+    /// The time that the database clock showed.
     pub at: Timestamp,
     arrived: Instant,
 }
 
 impl ClockReading {
-    /// A reading that has arrived just now.
+    /// Creates a reading that has just arrived.
     pub fn arrived_now(at: Timestamp) -> Self {
         Self { at, arrived: Instant::now() }
     }
 
-    /// The local moment at which the database clock will surely have reached `deadline`. The reading was taken
-    /// before it arrived, so this is late by the reading's way here and never early.
+    /// Returns the local moment at which the database clock will surely have reached `deadline`. The reading was
+    /// taken before it arrived, so this is late by its transit time and never early.
     pub fn moment_of(&self, deadline: Timestamp) -> Instant {
         let wait = (deadline - self.at).to_std().unwrap_or(Duration::ZERO);
         self.arrived + wait
     }
 
-    /// By how much this reading and another differ about what the database clock shows at one moment.
+    /// Returns by how much two readings differ about what the database clock shows at one moment.
     pub fn differs_by(&self, other: &Self) -> TimeDelta {
         let passed = match self.arrived.checked_duration_since(other.arrived) {
             Some(later) => to_delta(later),
@@ -52,8 +52,8 @@ impl ClockReading {
         (self.at - other.at - passed).abs()
     }
 
-    /// Whether this is the later reading of the two, by what the clock showed: they may overtake each other on their way.
-    /// Where it was set in between, the one that arrived last is.
+    /// Returns whether this reading is later by the time that it shows: readings may overtake each other in transit.
+    /// If the clock was set in between, the one that arrived last is later.
     pub fn is_later_than(&self, other: &Self) -> bool {
         match self.differs_by(other) > SET {
             true => self.arrived > other.arrived,
@@ -61,7 +61,7 @@ impl ClockReading {
         }
     }
 
-    /// What the database clock shows now, as far as can be told from here.
+    /// Returns the current time of the database clock, extrapolated from this reading.
     pub fn now(&self) -> Timestamp {
         self.at + self.arrived.elapsed()
     }

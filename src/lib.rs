@@ -1,5 +1,5 @@
-//! The backend of a limited sneaker release: a GraphQL API that never oversells, gives a lapsed hold back on
-//! time and tells every open page the stock as it changes.
+//! The backend of a limited sneaker release: a GraphQL API that never oversells, releases expired holds on time and
+//! pushes stock changes to every open page.
 //!
 //! `ARCHITECTURE.md` has the map.
 

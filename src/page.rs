@@ -1,4 +1,4 @@
-//! Lists that are read page by page.
+//! Lists with pagination.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::Datelike as _;
@@ -6,23 +6,23 @@ use uuid::Uuid;
 
 use crate::{clock::Timestamp, ids::base64};
 
-/// The lists that are read so.
+/// The paginated lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum List {
-    /// Drops, by their start.
+    /// Drops, by start.
     Drops,
-    /// A drop's live holds, by their deadline.
+    /// A drop's active holds, by deadline.
     LiveHolds,
-    /// A person's reservations, by when they were made.
+    /// A person's reservations, by creation.
     Reservations,
-    /// A person's purchases, by when they were made.
+    /// A person's purchases, by purchase time.
     Purchases,
 }
 
 impl List {
     const ALL: [Self; 4] = [Self::Drops, Self::LiveHolds, Self::Reservations, Self::Purchases];
 
-    /// How cursors name it. Clients keep cursors, so these stay.
+    /// Returns the byte that identifies the list in cursors. Clients keep cursors, so these must not change.
     fn mark(self) -> u8 {
         match self {
             Self::Drops => b'd',
@@ -33,10 +33,10 @@ impl List {
     }
 }
 
-/// A place in a list that is ordered by an instant and, among equal instants, by an id.
+/// A position in a list that is ordered by an instant and, among equal instants, by an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {
-    /// Which list.
+    /// The list.
     pub list: List,
     /// The instant of the entry, in whole microseconds as PostgreSQL keeps it.
     pub at: Timestamp,
@@ -45,13 +45,13 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The string for the wire.
+    /// Returns the cursor as sent to clients.
     pub fn encode(&self) -> String {
         let micros = self.at.timestamp_micros().to_be_bytes();
         base64(&[[self.list.mark()].as_slice(), &micros, self.id.as_bytes()].concat())
     }
 
-    /// The place that `text` names, or `None` when it names none.
+    /// Parses a cursor. Returns `None` if `text` is not one.
     pub fn decode(text: &str) -> Option<Self> {
         // 25 bytes are 34 characters.
         let bytes = (text.len() == 34).then(|| URL_SAFE_NO_PAD.decode(text).ok())??;
@@ -59,13 +59,13 @@ impl Cursor {
         let (micros, id) = bytes.split_at_checked(8)?;
         let list = List::ALL.into_iter().find(|list| list.mark() == *mark)?;
         let at = Timestamp::from_timestamp_micros(i64::from_be_bytes(micros.try_into().ok()?))?;
-        // What PostgreSQL can compare with: the years 1 to 9999 are plenty.
+        // Limited to what PostgreSQL can compare with: the years 1 to 9999 are plenty.
         let years = 1..=9999;
         years.contains(&at.year()).then_some(Self { list, at, id: Uuid::from_slice(id).ok()? })
     }
 }
 
-/// A piece of a list.
+/// A page of a list.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
     /// The entries.
@@ -75,7 +75,7 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// The first `first` of what was found, where one more than that was asked for.
+    /// Returns a page of the first `first` entries of `found`, for which one more was requested.
     pub fn of(mut found: Vec<T>, first: usize) -> Self {
         let has_next = found.len() > first;
         found.truncate(first);
@@ -84,7 +84,7 @@ impl<T> Page<T> {
 }
 
 impl<T: Clone> Page<T> {
-    /// A shorter page of the same list.
+    /// Returns a shorter page of the same list.
     pub fn shortened(&self, first: usize) -> Self {
         let items = self.items.iter().take(first).cloned().collect();
         Self { items, has_next: self.has_next || self.items.len() > first }

@@ -1,4 +1,4 @@
-//! How often somebody may do something.
+//! Rate limits per key.
 
 use std::{hash::Hash, time::Duration};
 
@@ -6,11 +6,12 @@ use tokio::time::Instant;
 
 use crate::cache::Cache;
 
-/// Whoever is kept track of: some ten megabytes at the most. Who has done nothing for longest is forgotten first.
+/// Most keys tracked, some ten megabytes. The least recently used is evicted.
 const MOST_KEYS: usize = 100_000;
 
-/// For each key so many at once, and then one more each time that one's share of the period has passed. Kept as one
-/// instant for each key, at which all of its tokens will be back (the generic cell rate algorithm, ITU-T I.371).
+/// A token bucket per key: so many tokens at once, and then one more each time its share of the period has passed.
+/// Kept as one instant per key, at which all of its tokens will be back (the generic cell rate algorithm, ITU-T
+/// I.371).
 pub struct Rates<K> {
     most: u32,
     each: Duration,
@@ -18,24 +19,24 @@ pub struct Rates<K> {
 }
 
 impl<K: Hash + Eq> Rates<K> {
-    /// `most` in a `period`, also all at once.
+    /// Allows `most` in a `period`, also all at once.
     pub fn new(most: usize, period: Duration) -> Self {
         let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
         Self { most, each: period / most, full_at: Cache::new(MOST_KEYS) }
     }
 
-    /// Takes one.
+    /// Takes one token.
     ///
     /// # Errors
-    /// There is none: how long until there is.
+    /// There is none: the time until there is one.
     pub fn take(&self, key: K) -> Result<(), Duration> {
         self.take_many(key, 1)
     }
 
-    /// Takes so many, or none.
+    /// Takes `count` tokens, or none.
     ///
     /// # Errors
-    /// There are not so many: how long until there are.
+    /// There are too few: the time until there are enough.
     pub fn take_many(&self, key: K, count: u32) -> Result<(), Duration> {
         self.take_at(Instant::now(), key, count)
     }
@@ -48,10 +49,10 @@ impl<K: Hash + Eq> Rates<K> {
         Ok(())
     }
 
-    /// Whether there is one, without taking it.
+    /// Checks whether there is a token, without taking it.
     ///
     /// # Errors
-    /// There is none: how long until there is.
+    /// There is none: the time until there is one.
     pub fn wait(&self, key: &K) -> Result<(), Duration> {
         self.wait_at(Instant::now(), key)
     }
@@ -61,8 +62,7 @@ impl<K: Hash + Eq> Rates<K> {
         self.earliest(full_at, now)
     }
 
-    /// Takes so many, there or not. What was not there is waited for before there is one again, but no longer than for
-    /// twelve periods.
+    /// Takes `count` tokens, even if there are fewer. The debt delays the next token, but by twelve periods at most.
     pub fn spend(&self, key: K, count: u32) {
         self.spend_at(Instant::now(), key, count);
     }
@@ -74,13 +74,13 @@ impl<K: Hash + Eq> Rates<K> {
         all.put(key, full_at.min(latest));
     }
 
-    /// Whether they can be taken, if all will be back then.
+    /// Checks whether tokens can be taken, if all will be back at `full_at`.
     fn earliest(&self, full_at: Instant, now: Instant) -> Result<(), Duration> {
         let earliest = full_at.checked_sub(self.each * self.most).unwrap_or(now);
         if earliest > now { Err(earliest - now) } else { Ok(()) }
     }
 
-    /// Gives so many back that were taken for nothing.
+    /// Gives back `count` tokens that were taken needlessly.
     pub fn give_back(&self, key: &K, count: u32) {
         if let Some(full_at) = self.full_at.lock().get_mut(key) {
             *full_at = full_at.checked_sub(self.each.saturating_mul(count)).unwrap_or(*full_at);

@@ -1,7 +1,7 @@
-//! How much time of a processor each client's queries may take.
+//! Limits the CPU time of each client's queries.
 //!
-//! What an answer may cost is bounded, but not how often somebody asks for one: in words of their own each time, so that
-//! nothing is in memory, one client could have all that reads. Time is what others go without then, so time is what is
+//! The cost of an answer is bounded, but not how often a client asks for one. With a new document each time, which no
+//! cache has, one client could take all threads that read. CPU time is what others lack then, so it is what is
 //! counted, and not fields or requests.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
@@ -10,31 +10,31 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::{client::Client, rates::Rates};
 
-/// A client may use up at once what it has in this time: a page that opens, an office that comes back from lunch.
+/// Seconds of its allowance that a client may use at once: for a page that opens, or an office back from lunch.
 const AT_ONCE: u32 = 10;
 
-/// Microseconds that a query takes in advance, and gets back what it does not use: what many begin at once is bounded by
-/// what is left.
+/// Microseconds that a query takes in advance; what it does not use is given back. So the allowance left bounds how
+/// many queries begin at once.
 const IN_ADVANCE: u32 = 2_000;
 
-/// What all clients have left.
+/// The CPU time allowances of all clients.
 #[derive(Clone)]
 pub struct ReadTimes(Arc<Rates<Client>>);
 
 impl ReadTimes {
-    /// For each so many milliseconds a second.
+    /// Allows each client `millis` milliseconds of CPU time per second.
     pub fn new(millis: usize) -> Self {
         let micros = millis.saturating_mul(1_000 * AT_ONCE as usize);
         Self(Arc::new(Rates::new(micros, Duration::from_secs(AT_ONCE.into()))))
     }
 
-    /// What `client` has left.
+    /// Returns the allowance of `client`.
     pub fn of(&self, client: Client) -> ReadTime {
         ReadTime { all: self.clone(), client }
     }
 }
 
-/// What one client has left.
+/// The CPU time allowance of one client.
 #[derive(Clone)]
 pub struct ReadTime {
     all: ReadTimes,
@@ -42,38 +42,38 @@ pub struct ReadTime {
 }
 
 impl ReadTime {
-    /// Whether there is any.
+    /// Checks whether any is left.
     ///
     /// # Errors
-    /// How long until there is.
+    /// There is none: the time until there is some.
     pub fn is_left(&self) -> Result<(), Duration> {
         self.all.0.wait(&self.client)
     }
 
-    /// Takes something in advance.
+    /// Takes a share in advance.
     ///
     /// # Errors
-    /// There is none left: how long until there is.
+    /// There is too little: the time until there is enough.
     pub fn pay_in_advance(&self) -> Result<Payment, Duration> {
         self.all.0.take_many(self.client, IN_ADVANCE)?;
         Ok(Payment { by: self.clone(), in_advance: IN_ADVANCE })
     }
 
-    /// Takes what is used when it is used, there or not.
+    /// Takes time as it is used, even if none is left.
     pub fn pay_later(&self) -> Payment {
         Payment { by: self.clone(), in_advance: 0 }
     }
 }
 
-/// How a client pays for something.
+/// Charges a client for some work.
 pub struct Payment {
     by: ReadTime,
-    /// Microseconds that are taken and not used yet.
+    /// Microseconds taken in advance and not used yet.
     in_advance: u32,
 }
 
 impl Payment {
-    /// The same work, paid for with the time that it takes of a processor. What it waits costs nothing.
+    /// Runs the work and charges the CPU time of its polls. Waiting is free.
     pub fn pay_for<W: Future>(self, work: W) -> impl Future<Output = W::Output> {
         let mut payment = self;
         async move {
@@ -106,7 +106,7 @@ impl Drop for Payment {
     }
 }
 
-/// What this thread has had of a processor. Not the time of day: where others are at work too it would count theirs.
+/// Returns the CPU time of this thread. Wall time would include the time of other threads.
 fn processor_time() -> Duration {
     match clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID) {
         Ok(time) => time.into(),
