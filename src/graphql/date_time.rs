@@ -10,8 +10,8 @@ use crate::clock::{Timestamp, to_rfc3339};
 #[derive(Clone, Copy)]
 pub(super) struct DateTime(pub(super) Timestamp);
 
-/// An instant in UTC, RFC 3339, with exactly three decimals and `Z`: `2026-11-22T18:00:00.000Z`. As input any
-/// offset will do, and what is finer than a millisecond is cut off.
+/// An RFC 3339 instant in UTC with exactly three decimals and `Z`: `2026-11-22T18:00:00.000Z`. Input may have any
+/// offset, and is truncated to milliseconds.
 #[Scalar(name = "DateTime", specified_by_url = "https://www.rfc-editor.org/rfc/rfc3339")]
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {

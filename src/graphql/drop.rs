@@ -20,20 +20,20 @@ use crate::{
     page::{Cursor, List, Page},
 };
 
-/// Where a drop stands in its life, derived from the database clock and its flags; no job flips it. The first that
-/// applies: CANCELLED, ENDED, SCHEDULED, SOLD_OUT, LIVE.
+/// Where a drop is in its life cycle, computed from the database clock and the drop's flags, not set by a job. The
+/// first that applies: CANCELLED, ENDED, SCHEDULED, SOLD_OUT, LIVE.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "drops::DropStatus")]
 pub(super) enum DropStatus {
-    /// Announced; `startsAt` lies ahead.
+    /// Announced; `startsAt` is in the future.
     Scheduled,
-    /// On sale now. `availableStock` may be 0 for a while when every pair is held: holds lapse and pairs come back.
+    /// On sale now. `availableStock` may be 0 while every pair is held; holds expire and pairs return to stock.
     Live,
     /// Every pair is sold.
     SoldOut,
-    /// `endsAt` has passed. Holds made before it may still be purchased until they lapse.
+    /// `endsAt` has passed. Holds made before it can still be purchased until they expire.
     Ended,
-    /// Withdrawn by an administrator. Its live holds were cancelled with it; what was purchased stays purchased.
+    /// Cancelled by an administrator, together with its live holds. Purchases are unaffected.
     Cancelled,
 }
 
@@ -47,12 +47,12 @@ pub(super) struct DropSize {
 /// The stock of one size of a drop.
 #[Object(serial)]
 impl DropSize {
-    /// For client caches; not a `Node`.
+    /// A key for client caches; `node` does not accept it.
     async fn id(&self) -> ID {
         ids::drop_size_id(self.drop_id, &self.size).into()
     }
 
-    /// As printed on the box: `US 9`, `EU 42.5`. A drop without sizes has the one size `ONE`.
+    /// The size as printed on the box, such as `US 9` or `EU 42.5`. A drop without sizes has the single size `ONE`.
     async fn size(&self) -> &str {
         &self.size
     }
@@ -115,63 +115,63 @@ impl SneakerDrop {
 /// A limited release of one sneaker model. Stock is kept per size.
 #[Object(name = "Drop", serial)]
 impl SneakerDrop {
-    /// Opaque and stable: for `node`, `drop`, `reserve` and `stockUpdated`.
+    /// An opaque, stable id for `node`, `drop`, `reserve` and `stockUpdated`.
     pub(super) async fn id(&self) -> ID {
         NodeId::Drop(self.state.id).encode().into()
     }
 
-    /// What the drop is called, such as the model and its colourway.
+    /// The name, such as the model and its colourway.
     async fn name(&self) -> &str {
         &self.state.catalogue.name
     }
 
-    /// A text about it, with line breaks; null when there is none.
+    /// The description, which may have line breaks; null if there is none.
     #[graphql(complexity = "LONG_TEXT_COST")]
     async fn description(&self) -> Option<&str> {
         self.state.catalogue.description.as_deref()
     }
 
-    /// A picture, `http` or `https`; null when there is none.
+    /// URL of a picture, `http` or `https`; null if there is none.
     async fn image_url(&self) -> Option<&str> {
         self.state.catalogue.image_url.as_deref()
     }
 
-    /// What one pair costs now. A reservation keeps the price at which it was made.
+    /// The current price of one pair. A reservation keeps the price at which it was made.
     async fn price(&self) -> Money {
         self.state.catalogue.price.clone().into()
     }
 
-    /// Where the drop stands in its life.
+    /// Where the drop is in its life cycle.
     async fn status(&self) -> DropStatus {
         self.state.status(self.at).into()
     }
 
-    /// From when pairs can be reserved.
+    /// Start of the sale, from which pairs can be reserved.
     async fn starts_at(&self) -> DateTime {
         DateTime(self.state.catalogue.starts_at)
     }
 
-    /// Until when pairs can be reserved; null when the drop has no end.
+    /// End of the sale, until which pairs can be reserved; null if the drop has no end.
     async fn ends_at(&self) -> Option<DateTime> {
         self.state.catalogue.ends_at.map(DateTime)
     }
 
-    /// How long a reservation holds a pair, in seconds. 60 unless the drop says otherwise.
+    /// How long a reservation holds a pair, in seconds. 60 unless set otherwise for the drop.
     async fn hold_seconds(&self) -> i32 {
         self.state.catalogue.hold_seconds
     }
 
-    /// Pairs one buyer may have of this drop, live reservations and purchases together.
+    /// Maximum number of pairs per buyer, counting live reservations and purchases.
     async fn purchase_limit(&self) -> i32 {
         self.state.catalogue.purchase_limit
     }
 
-    /// Whether `reserve` wants an `admissionToken`, which whoever keeps the door to this drop hands out.
+    /// Whether `reserve` requires an `admissionToken`, issued by the gatekeeper in front of this drop.
     async fn admission_required(&self) -> bool {
         self.state.catalogue.admission_required
     }
 
-    /// All pairs. totalStock = availableStock + heldStock + soldStock, always, for the drop and for each size.
+    /// All pairs. `totalStock = availableStock + heldStock + soldStock` always holds, for the drop and for each size.
     async fn total_stock(&self) -> i32 {
         self.state.count().total
     }
@@ -191,43 +191,42 @@ impl SneakerDrop {
         self.state.count().sold
     }
 
-    /// Rises by one with each change to this drop, its stock or its catalogue data; never repeats, never skips.
-    /// An answer or event with a lower version than one already seen is stale: drop it. The figures of one
-    /// `Drop` in one answer, those of its sizes too, belong to this version; its lists may be a moment newer.
+    /// Increases by one with each change to the drop, its stock or its catalogue data; never repeats or skips. Discard
+    /// a response or event with a lower version than one already seen: it is stale. The figures of one `Drop` in one
+    /// response, including its sizes, belong to this version; its lists may be slightly newer.
     async fn stock_version(&self) -> i32 {
         self.state.version
     }
 
-    /// In the order in which the administrator listed them.
+    /// The sizes, in the order in which the administrator listed them.
     #[graphql(complexity = "sizes_cost(child_complexity)")]
     async fn sizes(&self) -> Vec<DropSize> {
         sizes(&self.state)
     }
 
-    /// Live holds, the one that lapses first at the front. Null only beside an error, which leaves the rest of the answer as
-    /// it is.
+    /// Live holds, the first to expire at the front. Null only together with an error, which leaves the rest of the
+    /// response intact.
     #[graphql(complexity = "list_cost(first, 20, child_complexity)")]
     async fn active_reservations(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "How many at most, 0 to 50; null means 20.", default_with = "Some(20)")]
+        #[graphql(desc = "Maximum number of entries, 0 to 50; null means 20.", default_with = "Some(20)")]
         first: Option<i32>,
-        #[graphql(desc = "A cursor of this list: the entries that follow it.")] after: Option<String>,
+        #[graphql(desc = "A cursor of this list; the page starts after its entry.")] after: Option<String>,
     ) -> Result<Option<ReservationConnection>, ApiError> {
         let (first, after) = (page_size(first, 20)?, place(List::LiveHolds, after.as_deref())?);
         let page = request(ctx).loaders.active(&self.state, first, after).await?;
         Ok(Some(ReservationConnection::of_drop(page, after, self)))
     }
 
-    /// Latest purchases, newest first. `first` is at most 50; more is BAD_USER_INPUT, here and in every list. Null only
-    /// beside an error.
+    /// Latest purchases, newest first. Here and in every list, a `first` above 50 fails with BAD_USER_INPUT. Null only
+    /// together with an error.
     #[graphql(complexity = "list_cost(first, 3, child_complexity)")]
     async fn recent_buyers(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "How many at most, 0 to 50; null means 3.", default_with = "Some(3)")] first: Option<
-            i32,
-        >,
+        #[graphql(desc = "Maximum number of entries, 0 to 50; null means 3.", default_with = "Some(3)")]
+        first: Option<i32>,
     ) -> Result<Option<Vec<Purchase>>, ApiError> {
         let page = request(ctx).loaders.buyers(&self.state, page_size(first, 3)?).await?;
         let purchase = |purchase| Purchase::new(purchase, Some(self.clone()));
@@ -240,13 +239,13 @@ impl SneakerDrop {
     }
 }
 
-/// A drop with its place in a list.
+/// A drop and its cursor in a list.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct DropEdge {
-    /// The entry's place, for `after`.
+    /// The entry's cursor, for `after`.
     cursor: String,
-    /// The entry.
+    /// The drop.
     node: SneakerDrop,
 }
 
@@ -254,11 +253,11 @@ pub(super) struct DropEdge {
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct DropConnection {
-    /// The drops with their places.
+    /// The drops with their cursors.
     edges: Vec<DropEdge>,
     /// The drops.
     nodes: Vec<SneakerDrop>,
-    /// Where this page lies in the list.
+    /// The page's position in the list.
     page_info: PageInfo,
 }
 

@@ -4,11 +4,11 @@ use async_graphql::{InputObject, SimpleObject};
 
 use crate::drops;
 
-/// ISO 4217 money in minor units, so no price is ever a float.
+/// An amount of money in minor units (ISO 4217), so that no price is a float.
 #[derive(Clone, SimpleObject)]
 #[graphql(serial)]
 pub(super) struct Money {
-    /// In the currency's minor unit: 18000 is 180.00 USD.
+    /// The amount in the currency's minor unit: 18000 is 180.00 USD.
     amount: i32,
     /// ISO 4217 code, such as USD.
     currency: String,
@@ -23,7 +23,7 @@ impl From<drops::Money> for Money {
 /// A price.
 #[derive(InputObject)]
 pub(super) struct MoneyInput {
-    /// In the currency's minor unit, above zero: 18000 is 180.00 USD.
+    /// The amount in the currency's minor unit, above zero: 18000 is 180.00 USD.
     amount: i32,
     /// ISO 4217 code in capital letters, such as USD.
     currency: String,

@@ -12,12 +12,12 @@ use crate::{
     stock,
 };
 
-/// Anything with a globally unique, opaque id that `node` can fetch again.
+/// An object with a globally unique, opaque id, by which `node` can refetch it.
 #[derive(Interface)]
 #[graphql(field(
     name = "id",
     ty = "ID",
-    desc = "Opaque and stable. An id of another kind, or a malformed one, finds nothing; it is never a server error."
+    desc = "Opaque and stable. A malformed id, or one of another kind, finds nothing; it is never a server error."
 ))]
 pub(super) enum Node {
     /// A drop.

@@ -8,17 +8,17 @@ use crate::page::{Cursor, List, Page};
 /// The most that a list gives at once.
 const LARGEST_PAGE: i32 = 50;
 
-/// Where a page lies in its list.
+/// A page's position in its list.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct PageInfo {
-    /// Whether more entries follow: ask again with `after: endCursor`.
+    /// Whether more entries follow; fetch them with `after: endCursor`.
     has_next_page: bool,
-    /// Whether this page was reached by `after`.
+    /// Whether this page was requested with `after`.
     has_previous_page: bool,
-    /// The place of the first entry; null when the page is empty.
+    /// Cursor of the first entry; null if the page is empty.
     start_cursor: Option<String>,
-    /// The place of the last entry; null when the page is empty.
+    /// Cursor of the last entry; null if the page is empty.
     end_cursor: Option<String>,
 }
 

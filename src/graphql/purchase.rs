@@ -31,15 +31,15 @@ impl Purchase {
     }
 }
 
-/// A pair bought.
+/// A purchased pair.
 #[Object(serial)]
 impl Purchase {
-    /// Opaque and stable: for `node`.
+    /// An opaque, stable id for `node`.
     pub(super) async fn id(&self) -> ID {
         NodeId::Purchase(self.purchase.reservation_id).encode().into()
     }
 
-    /// The hold that it was.
+    /// The reservation that was purchased.
     async fn reservation(&self, ctx: &Context<'_>) -> Result<Reservation, ApiError> {
         let id = self.purchase.reservation_id;
         let found = request(ctx).loaders.reservation(id).await?;
@@ -48,44 +48,44 @@ impl Purchase {
         Ok(Reservation::new(reservation, self.drop.clone()))
     }
 
-    /// The drop whose pair was bought.
+    /// The drop that the pair belongs to.
     async fn drop(&self, ctx: &Context<'_>) -> Result<SneakerDrop, ApiError> {
         drop_of(ctx, self.purchase.reservation_id.drop_id, self.drop.as_ref()).await
     }
 
-    /// As printed on the box.
+    /// The size as printed on the box.
     async fn size(&self) -> &str {
         &self.purchase.size
     }
 
-    /// Who bought it.
+    /// The buyer.
     async fn user(&self, ctx: &Context<'_>) -> Result<User, ApiError> {
         User::load(ctx, self.purchase.user_id).await
     }
 
-    /// Which of the size's pairs, from 1: a limited edition is numbered.
+    /// Number of the pair within its size, from 1, as in a numbered edition.
     async fn pair_number(&self) -> i32 {
         self.purchase.pair_number
     }
 
-    /// What was paid.
+    /// The price paid.
     async fn price(&self) -> Money {
         self.purchase.price.clone().into()
     }
 
-    /// When it was bought.
+    /// When the pair was purchased.
     async fn purchased_at(&self) -> DateTime {
         DateTime(self.purchase.purchased_at)
     }
 }
 
-/// A purchase with its place in a list.
+/// A purchase and its cursor in a list.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct PurchaseEdge {
-    /// The entry's place, for `after`.
+    /// The entry's cursor, for `after`.
     cursor: String,
-    /// The entry.
+    /// The purchase.
     node: Purchase,
 }
 
@@ -93,11 +93,11 @@ pub(super) struct PurchaseEdge {
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct PurchaseConnection {
-    /// The purchases with their places.
+    /// The purchases with their cursors.
     edges: Vec<PurchaseEdge>,
     /// The purchases.
     nodes: Vec<Purchase>,
-    /// Where this page lies in the list.
+    /// The page's position in the list.
     page_info: PageInfo,
 }
 

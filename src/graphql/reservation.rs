@@ -18,17 +18,17 @@ use crate::{
     stock::{self, ListReservations},
 };
 
-/// What became of a hold.
+/// The state of a reservation.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "stock::ReservationStatus")]
 pub(super) enum ReservationStatus {
     /// Holds its pair until `expiresAt`.
     Active,
-    /// Became a purchase.
+    /// Purchased by the buyer.
     Purchased,
-    /// `expiresAt` has passed; the pair can be had by anyone again.
+    /// `expiresAt` has passed; anyone can reserve the pair again.
     Expired,
-    /// Given back by the buyer, or with its drop.
+    /// Cancelled by the buyer, or together with its drop.
     Cancelled,
 }
 
@@ -63,37 +63,37 @@ pub(super) async fn drop_of(
 /// A pair held for one buyer until `expiresAt`.
 #[Object(serial)]
 impl Reservation {
-    /// Opaque and stable: for `node`, `purchase` and `cancelReservation`.
+    /// An opaque, stable id for `node`, `purchase` and `cancelReservation`.
     pub(super) async fn id(&self) -> ID {
         NodeId::Reservation(self.reservation.id).encode().into()
     }
 
-    /// The drop whose pair is held.
+    /// The drop that the pair belongs to.
     async fn drop(&self, ctx: &Context<'_>) -> Result<SneakerDrop, ApiError> {
         drop_of(ctx, self.reservation.id.drop_id, self.drop.as_ref()).await
     }
 
-    /// As printed on the box.
+    /// The size as printed on the box.
     async fn size(&self) -> &str {
         &self.reservation.size
     }
 
-    /// For whom the pair is held.
+    /// The buyer for whom the pair is held.
     async fn user(&self, ctx: &Context<'_>) -> Result<User, ApiError> {
         User::load(ctx, self.reservation.user_id).await
     }
 
-    /// A hold past `expiresAt` reads EXPIRED at once, whether or not the background task has got to it.
+    /// The state; EXPIRED as soon as `expiresAt` passes, even if the background task has not processed it yet.
     async fn status(&self) -> ReservationStatus {
         self.reservation.status.into()
     }
 
-    /// Which of the size's pairs, from 1: a limited edition is numbered.
+    /// Number of the pair within its size, from 1, as in a numbered edition.
     async fn pair_number(&self) -> i32 {
         self.reservation.pair_number
     }
 
-    /// The price at the moment of reserving. Purchase charges this.
+    /// The price at the time of the reservation, which `purchase` charges.
     async fn price(&self) -> Money {
         self.reservation.price.clone().into()
     }
@@ -103,24 +103,24 @@ impl Reservation {
         DateTime(self.reservation.created_at)
     }
 
-    /// Until when the hold can be purchased. Count down by `serverTime`, not by the device's clock.
+    /// When the hold expires; until then it can be purchased. Count down by `serverTime`, not by the device's clock.
     async fn expires_at(&self) -> DateTime {
         DateTime(self.reservation.expires_at)
     }
 
-    /// What it was bought as; null unless it was.
+    /// The resulting purchase; null if there is none.
     async fn purchase(&self) -> Option<Purchase> {
         self.reservation.purchase().map(|purchase| Purchase::new(purchase, self.drop.clone()))
     }
 }
 
-/// A reservation with its place in a list.
+/// A reservation and its cursor in a list.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct ReservationEdge {
-    /// The entry's place, for `after`.
+    /// The entry's cursor, for `after`.
     cursor: String,
-    /// The entry.
+    /// The reservation.
     node: Reservation,
 }
 
@@ -128,11 +128,11 @@ pub(super) struct ReservationEdge {
 #[derive(SimpleObject)]
 #[graphql(complex, serial)]
 pub(super) struct ReservationConnection {
-    /// The reservations with their places.
+    /// The reservations with their cursors.
     edges: Vec<ReservationEdge>,
     /// The reservations.
     nodes: Vec<Reservation>,
-    /// Where this page lies in the list.
+    /// The page's position in the list.
     page_info: PageInfo,
     #[graphql(skip)]
     whole: Whole,
@@ -146,7 +146,7 @@ enum Whole {
 
 #[ComplexObject]
 impl ReservationConnection {
-    /// How many the whole list has. Counted only when asked for.
+    /// Number of reservations in the whole list. Counted only when selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<i32, ApiError> {
         let request = request(ctx);
         let count = match &self.whole {

@@ -12,11 +12,11 @@ use crate::{feed::Shown, ids::NodeId};
 /// A state of the feed.
 pub(super) struct StockUpdate(pub(super) Shown);
 
-/// A drop's stock after a change, whole: a missed update needs no repair, the next one says it all.
-/// Select `drop { .. }` to update a normalised cache; the fields beside it are copies for clients without one.
+/// The full stock of a drop after a change: a missed update needs no recovery, since the next one is complete.
+/// Select `drop { .. }` to update a normalised cache; the other fields are copies for clients without one.
 #[Object(serial)]
 impl StockUpdate {
-    /// Which drop.
+    /// The drop's `id`.
     async fn drop_id(&self) -> ID {
         NodeId::Drop(self.0.state.id).encode().into()
     }
@@ -26,7 +26,7 @@ impl StockUpdate {
         SneakerDrop::new(self.0.state.clone())
     }
 
-    /// Where the drop stands in its life.
+    /// Where the drop is in its life cycle.
     async fn status(&self) -> DropStatus {
         self.0.status.into()
     }
@@ -51,19 +51,18 @@ impl StockUpdate {
         self.0.state.count().sold
     }
 
-    /// The same for each size, in the administrator's order.
+    /// The stock of each size, in the administrator's order.
     #[graphql(complexity = "sizes_cost(child_complexity)")]
     async fn sizes(&self) -> Vec<DropSize> {
         sizes(&self.0.state)
     }
 
-    /// `Drop.stockVersion`. Never falls for one drop; equal to the one before only when the clock alone changed
-    /// `status`.
+    /// `Drop.stockVersion`. Never decreases for a drop; repeats only if the clock alone changed `status`.
     async fn version(&self) -> i32 {
         self.0.state.version
     }
 
-    /// When this was so, by the database clock.
+    /// When the drop was in this state, by the database clock.
     async fn at(&self) -> DateTime {
         DateTime(self.0.at())
     }

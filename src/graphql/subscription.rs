@@ -11,17 +11,17 @@ use crate::{feed::Feed, ids::DropId};
 /// What the server tells by itself.
 pub struct Subscription;
 
-/// What the server tells by itself, on the same path as queries: over graphql-transport-ws, server-sent events
-/// or multipart.
+/// The root of all subscriptions, served on the same path as queries: over graphql-transport-ws, server-sent events or
+/// multipart.
 #[GraphqlSubscription]
 impl Subscription {
-    /// The stock of one drop: the current state at once, then each change, its going live and its end included.
-    /// Bursts may be folded into one update; the last state always arrives. An unknown drop is the error NOT_FOUND.
-    /// Needs no sign-in.
+    /// The stock of one drop: the current state at once, then each change, including the start and end of the sale.
+    /// Bursts may be merged into one update; the last state always arrives. An unknown drop fails with NOT_FOUND. Needs
+    /// no sign-in.
     async fn stock_updated(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which drop.")] drop_id: ID,
+        #[graphql(desc = "The drop's `id`.")] drop_id: ID,
     ) -> Result<Updates> {
         let not_found = || ApiError::NotFound("There is no such drop.");
         let id = DropId::decode(&drop_id).ok_or_else(not_found)?;
@@ -29,9 +29,9 @@ impl Subscription {
         Ok(request(ctx).updates(watch).await?)
     }
 
-    /// The same for every active drop: the current states at once, then each change, a drop's becoming active, and
-    /// its last state when it ends or is cancelled. After a reconnect query `drops` again for what ended meanwhile.
-    /// Needs no sign-in.
+    /// The stock of every active drop: the current states at once, then each change, each drop that becomes active, and
+    /// the last state of a drop that ends or is cancelled. After a reconnect, query `drops` again to see which drops
+    /// ended meanwhile. Needs no sign-in.
     async fn active_stock_updated(&self, ctx: &Context<'_>) -> Result<Updates> {
         Ok(request(ctx).updates(async |feed: &Feed| Ok(feed.watch_board().await?)).await?)
     }

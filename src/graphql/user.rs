@@ -32,15 +32,15 @@ impl From<&Person> for User {
     }
 }
 
-/// What everyone may see of a person.
+/// The public profile of a user.
 #[Object(serial)]
 impl User {
-    /// Opaque and stable: for `node`.
+    /// An opaque, stable id for `node`.
     pub(super) async fn id(&self) -> ID {
         NodeId::User(self.0.id).encode().into()
     }
 
-    /// The name under which they buy.
+    /// The user's public name.
     async fn username(&self) -> &str {
         &self.0.username
     }

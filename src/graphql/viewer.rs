@@ -17,13 +17,13 @@ use crate::{
     stock::ListReservations,
 };
 
-/// What a person may do.
+/// What a user may do.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "accounts::Role")]
 pub(super) enum Role {
     /// May reserve and purchase.
     Buyer,
-    /// May create and run drops.
+    /// May create and cancel drops.
     Admin,
 }
 
@@ -36,39 +36,39 @@ impl Viewer {
     }
 }
 
-/// The signed-in person, as only they see themselves.
+/// The signed-in user, with data that only they can see.
 #[Object(serial)]
 impl Viewer {
-    /// For client caches; not a `Node`.
+    /// A key for client caches; `node` does not accept it.
     async fn id(&self) -> ID {
         ids::viewer_id(self.0.id).into()
     }
 
-    /// What everyone may see of them.
+    /// The user's public profile.
     async fn user(&self) -> User {
         (&self.0).into()
     }
 
-    /// The address with which they sign in.
+    /// The email address used to sign in.
     async fn email(&self) -> &str {
         &self.0.email
     }
 
-    /// What they may do.
+    /// What the user may do.
     async fn role(&self) -> Role {
         self.0.role.into()
     }
 
-    /// Newest first.
+    /// The user's reservations, newest first.
     #[graphql(complexity = "list_cost(first, 20, child_complexity)")]
     async fn reservations(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "How many at most, 0 to 50; null means 20.", default_with = "Some(20)")]
+        #[graphql(desc = "Maximum number of entries, 0 to 50; null means 20.", default_with = "Some(20)")]
         first: Option<i32>,
-        #[graphql(desc = "A cursor of this list: the entries that follow it.")] after: Option<String>,
-        #[graphql(desc = "Of this drop only; an unknown one has none.")] drop_id: Option<ID>,
-        #[graphql(desc = "In one of these states only; null means any.")] statuses: Option<
+        #[graphql(desc = "A cursor of this list; the page starts after its entry.")] after: Option<String>,
+        #[graphql(desc = "Only those of this drop; an unknown drop has none.")] drop_id: Option<ID>,
+        #[graphql(desc = "Only those with one of these statuses; null means any.")] statuses: Option<
             Vec<ReservationStatus>,
         >,
     ) -> Result<ReservationConnection, ApiError> {
@@ -85,15 +85,15 @@ impl Viewer {
         Ok(ReservationConnection::of_person(page, list))
     }
 
-    /// Newest first.
+    /// The user's purchases, newest first.
     #[graphql(complexity = "list_cost(first, 20, child_complexity)")]
     async fn purchases(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "How many at most, 0 to 50; null means 20.", default_with = "Some(20)")]
+        #[graphql(desc = "Maximum number of entries, 0 to 50; null means 20.", default_with = "Some(20)")]
         first: Option<i32>,
-        #[graphql(desc = "A cursor of this list: the entries that follow it.")] after: Option<String>,
-        #[graphql(desc = "Of this drop only; an unknown one has none.")] drop_id: Option<ID>,
+        #[graphql(desc = "A cursor of this list; the page starts after its entry.")] after: Option<String>,
+        #[graphql(desc = "Only those of this drop; an unknown drop has none.")] drop_id: Option<ID>,
     ) -> Result<PurchaseConnection, ApiError> {
         let (first, after) = (page_size(first, 20)?, place(List::Purchases, after.as_deref())?);
         let (drop_id, known) = drop_filter(drop_id);

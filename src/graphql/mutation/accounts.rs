@@ -15,36 +15,36 @@ use crate::{
 /// A new account.
 #[derive(InputObject)]
 pub(super) struct SignupInput {
-    /// 3 to 30 letters A to Z, digits, dots, dashes and underscores, beginning with a letter or digit. Public. Unique,
-    /// look-alikes included.
+    /// 3 to 30 letters A to Z, digits, dots, dashes and underscores, starting with a letter or digit. Public. Unique;
+    /// look-alikes count as equal.
     username: String,
-    /// For signing in. Not public.
+    /// The email address for signing in. Not public.
     email: String,
-    /// 10 to 128 characters, none of the common ones.
+    /// 10 to 128 characters; common passwords are refused.
     password: String,
 }
 
-/// Why an account was not made.
+/// Why `signup` was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 pub(super) enum SignupErrorCode {
-    /// Somebody has this username, or one that looks like it.
+    /// This username, or one that looks like it, is taken.
     UsernameTaken,
-    /// Not 3 to 30 letters A to Z, digits, dots, dashes and underscores, beginning with a letter or digit.
+    /// Not 3 to 30 letters A to Z, digits, dots, dashes and underscores, starting with a letter or digit.
     UsernameInvalid,
-    /// An account with this address exists: sign in.
+    /// An account with this email address exists: sign in.
     EmailTaken,
-    /// Not an e-mail address.
+    /// Not an email address.
     EmailInvalid,
-    /// Under 10 characters.
+    /// Shorter than 10 characters.
     PasswordTooShort,
-    /// Over 128 characters.
+    /// Longer than 128 characters.
     PasswordTooLong,
-    /// On the list of those that guessers try first.
+    /// On the list of common passwords, which attackers try first.
     PasswordTooCommon,
 }
 
 user_error!(
-    /// A refusal of `signup`.
+    /// A reason why `signup` was refused.
     SignupUserError,
     SignupErrorCode
 );
@@ -64,93 +64,93 @@ impl From<SignupRefusal> for SignupUserError {
     }
 }
 
-/// What came of `signup`.
+/// The result of `signup`.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct SignupPayload {
-    /// The first session of the new account; null when it was refused.
+    /// The first session of the new account; null if the sign-up was refused.
     session: Option<Session>,
-    /// Every field that is malformed, at once; where none is, what else stands in the way.
+    /// All malformed fields at once; if there are none, any other reason for the refusal.
     user_errors: Vec<SignupUserError>,
 }
 
-/// Who signs in.
+/// The credentials to sign in with.
 #[derive(InputObject)]
 pub(super) struct LoginInput {
-    /// The account's address.
+    /// The account's email address.
     email: String,
     /// The account's password.
     password: String,
 }
 
-/// Why nobody was signed in.
+/// Why `login` was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 pub(super) enum LoginErrorCode {
-    /// The same answer, after the same time, for an unknown email and for a wrong password.
+    /// Unknown email or wrong password; both get the same answer after the same time.
     InvalidCredentials,
 }
 
 user_error!(
-    /// A refusal of `login`.
+    /// A reason why `login` was refused.
     LoginUserError,
     LoginErrorCode
 );
 
-/// What came of `login`.
+/// The result of `login`.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct LoginPayload {
-    /// A new session; null when it was refused.
+    /// The new session; null if the sign-in was refused.
     session: Option<Session>,
-    /// Why it was refused.
+    /// Why the sign-in was refused.
     user_errors: Vec<LoginUserError>,
 }
 
 /// A refresh token.
 #[derive(InputObject)]
 pub(super) struct RefreshInput {
-    /// The newest one of the session.
+    /// The newest refresh token of the session.
     refresh_token: String,
 }
 
-/// Why a token was not renewed.
+/// Why `refresh` was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 pub(super) enum RefreshErrorCode {
-    /// Unknown, expired, revoked or used before.
+    /// The token is unknown, expired, revoked or already used.
     InvalidRefreshToken,
 }
 
 user_error!(
-    /// A refusal of `refresh`.
+    /// A reason why `refresh` was refused.
     RefreshUserError,
     RefreshErrorCode
 );
 
-/// What came of `refresh`.
+/// The result of `refresh`.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct RefreshPayload {
-    /// The session with new tokens; null when it was refused: sign in again.
+    /// The session with new tokens; null if the refresh was refused: sign in again.
     session: Option<Session>,
-    /// Why it was refused.
+    /// Why the refresh was refused.
     user_errors: Vec<RefreshUserError>,
 }
 
-/// What ends.
+/// Which sessions to end.
 #[derive(InputObject)]
 pub(super) struct LogoutInput {
-    /// Names the session, whatever access token is sent; left out, the access token does.
+    /// Selects the session, whatever access token is sent. If omitted, the access token selects it.
     refresh_token: Option<String>,
-    /// Ends every session of the signed-in person, not only this one. Null means false.
+    /// Whether to end all sessions of the user, not only this one. Null means false.
     #[graphql(default_with = "Some(false)")]
     everywhere: Option<bool>,
 }
 
-/// What came of `logout`.
+/// The result of `logout`.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct LogoutPayload {
-    /// How many sessions ended.
+    /// Number of sessions that ended.
     ended_sessions: i32,
 }
 
@@ -160,7 +160,7 @@ pub(super) struct AccountMutation;
 
 #[Object(serial)]
 impl AccountMutation {
-    /// Makes an account and signs it in.
+    /// Creates an account and signs it in.
     async fn signup(
         &self,
         ctx: &Context<'_>,
@@ -180,11 +180,11 @@ impl AccountMutation {
         }
     }
 
-    /// Signs in: opens a session.
+    /// Signs in by opening a new session.
     async fn login(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Who signs in.")] input: LoginInput,
+        #[graphql(desc = "The credentials to sign in with.")] input: LoginInput,
     ) -> Result<LoginPayload, ApiError> {
         let request = request(ctx);
         let tokens = request.app().accounts.login(&input.email, &input.password, request.client()).await;
@@ -201,12 +201,12 @@ impl AccountMutation {
         Ok(LoginPayload { session, user_errors })
     }
 
-    /// Trades a refresh token for the next one and a new access token. Of parallel trades of one token all get the
-    /// same; one shown again after ten seconds, or when its successor was traded too, ends the session, for it was stolen.
+    /// Exchanges a refresh token for the next one and a new access token. Parallel exchanges of one token all get the
+    /// same. Reuse after ten seconds, or after its successor was exchanged, counts as theft and ends the session.
     async fn refresh(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The token to trade.")] input: RefreshInput,
+        #[graphql(desc = "The token to exchange.")] input: RefreshInput,
     ) -> Result<RefreshPayload, ApiError> {
         match request(ctx).app().accounts.refresh(&input.refresh_token).await {
             Ok(tokens) => Ok(RefreshPayload { session: Some(Session(tokens)), user_errors: Vec::new() }),
@@ -219,11 +219,11 @@ impl AccountMutation {
         }
     }
 
-    /// Ends a session: that of the access token, or that of the refresh token given.
+    /// Ends the session of the access token, or that of the given refresh token.
     async fn logout(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which sessions; by default the access token's.")] input: Option<LogoutInput>,
+        #[graphql(desc = "Which sessions to end; by default the access token's.")] input: Option<LogoutInput>,
     ) -> Result<LogoutPayload, ApiError> {
         let (refresh_token, everywhere) =
             input.map_or((None, None), |input| (input.refresh_token, input.everywhere));

@@ -9,24 +9,24 @@ use crate::{
     stock::{Answer, CancelRefusal, StockError},
 };
 
-/// What to give back.
+/// The hold to cancel.
 #[derive(InputObject)]
 pub(super) struct CancelReservationInput {
-    /// A hold of the buyer's.
+    /// The `id` of a hold of the buyer.
     reservation_id: ID,
 }
 
-/// Why nothing was given back.
+/// Why `cancelReservation` was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 pub(super) enum CancelReservationErrorCode {
-    /// No such reservation of this buyer; somebody else's looks just the same.
+    /// The buyer has no such reservation. Another buyer's reservation gets the same answer.
     ReservationNotFound,
-    /// A purchase stays.
+    /// The pair was purchased; a purchase cannot be cancelled.
     AlreadyPurchased,
 }
 
 user_error!(
-    /// A refusal of `cancelReservation`.
+    /// A reason why `cancelReservation` was refused.
     CancelReservationUserError,
     CancelReservationErrorCode
 );
@@ -44,16 +44,16 @@ impl From<CancelRefusal> for CancelReservationUserError {
     }
 }
 
-/// What came of `cancelReservation`.
+/// The result of `cancelReservation`.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct CancelReservationPayload {
-    /// As it stands now; null when the buyer has no such reservation. To cancel one that is cancelled or expired already is a
-    /// success that changes nothing.
+    /// The reservation in its current state; null if the buyer has no such reservation. Cancelling one that is already
+    /// cancelled or expired succeeds and changes nothing.
     reservation: Option<Reservation>,
-    /// The drop after this request; null when the buyer has no such reservation.
+    /// The drop after this request; null if the buyer has no such reservation.
     drop: Option<SneakerDrop>,
-    /// Why nothing was given back.
+    /// Why nothing was cancelled.
     user_errors: Vec<CancelReservationUserError>,
 }
 
@@ -63,11 +63,11 @@ pub(super) struct CancelReservationMutation;
 
 #[Object(serial)]
 impl CancelReservationMutation {
-    /// Gives a held pair back before it lapses.
+    /// Cancels a hold before it expires and returns its pair to stock.
     async fn cancel_reservation(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "What to give back.")] input: CancelReservationInput,
+        #[graphql(desc = "The hold to cancel.")] input: CancelReservationInput,
     ) -> Result<CancelReservationPayload, ApiError> {
         let request = request(ctx);
         let caller = request.signed_in()?;

@@ -10,46 +10,46 @@ use crate::{
     stock::StockError,
 };
 
-/// The opening stock of one size.
+/// The initial stock of one size.
 #[derive(InputObject)]
 pub(super) struct DropSizeInput {
-    /// As printed on the box, 1 to 32 characters: `US 9`, `EU 42.5`. Once per drop.
+    /// The size as printed on the box, 1 to 32 characters, such as `US 9` or `EU 42.5`. Unique within the drop.
     size: String,
-    /// Pairs of this size, 1 to 100,000; all sizes of a drop together have no more than that.
+    /// Number of pairs, 1 to 100,000; all sizes of a drop together may have no more than that.
     stock: i32,
 }
 
 /// A new drop.
 #[derive(InputObject)]
 pub(super) struct CreateDropInput {
-    /// Such as the model and its colourway, 1 to 200 characters.
+    /// The name, such as the model and its colourway, 1 to 200 characters.
     name: String,
-    /// A text about it, at most 5,000 characters.
+    /// The description, at most 5,000 characters.
     description: Option<String>,
-    /// A picture, `http` or `https`, at most 2,048 characters.
+    /// URL of a picture, `http` or `https`, at most 2,048 characters.
     image_url: Option<String>,
-    /// What one pair costs.
+    /// The price of one pair.
     price: MoneyInput,
-    /// Now, when left out.
+    /// Start of the sale; now if omitted.
     starts_at: Option<DateTime>,
-    /// No end, when left out.
+    /// End of the sale; none if omitted.
     ends_at: Option<DateTime>,
     /// How long a reservation holds a pair, in seconds, 1 to 86,400. Null means 60.
     #[graphql(default_with = "Some(60)")]
     hold_seconds: Option<i32>,
-    /// Pairs one buyer may have, live reservations and purchases together, 1 to 10,000. Null means 1.
+    /// Maximum number of pairs per buyer, counting live reservations and purchases, 1 to 10,000. Null means 1.
     #[graphql(default_with = "Some(1)")]
     purchase_limit: Option<i32>,
-    /// Whether `reserve` wants an `admissionToken`. Null means that it does not.
+    /// Whether `reserve` requires an `admissionToken`. Null means false.
     #[graphql(default_with = "Some(false)")]
     admission_required: Option<bool>,
-    /// Up to 100 sizes; or `stock` for a drop that comes in one size only.
+    /// Up to 100 sizes; for a drop in one size only, give `stock` instead.
     sizes: Option<Vec<DropSizeInput>>,
-    /// Pairs of a drop that comes in one size only, 1 to 100,000.
+    /// Number of pairs of a drop in one size only, 1 to 100,000.
     stock: Option<i32>,
-    /// Chosen by the client, once per intent; 1 to 255 printable characters, scoped to the administrator. A retry with the
-    /// same key gets the drop that was made, as it is today. Refusals are not remembered. Left out, each call makes a drop of
-    /// its own: after an answer that was lost, look at `drops` before trying again.
+    /// Chosen by the client, one per intent; 1 to 255 printable characters, scoped to the administrator. A retry with
+    /// the same key returns the drop that was created, in its current state. Refusals are not remembered. If omitted,
+    /// each call creates a new drop: after a lost response, check `drops` before retrying.
     idempotency_key: Option<String>,
 }
 
@@ -73,30 +73,30 @@ impl CreateDropInput {
     }
 }
 
-/// Why a drop was not made.
+/// Why `createDrop` was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "CreateRefusalCode")]
 pub(super) enum CreateDropErrorCode {
-    /// There is nothing in the field.
+    /// The field is blank.
     Blank,
-    /// Longer than the field may be.
+    /// The value is too long.
     TooLong,
-    /// Not of the field's form, or outside its bounds.
+    /// The value is malformed or out of bounds.
     Invalid,
-    /// Zero or less where more is wanted.
+    /// The value must be above zero.
     NotPositive,
-    /// A size is there twice.
+    /// A size is listed twice.
     Duplicate,
-    /// `endsAt` does not come after `startsAt`, or has passed.
+    /// `endsAt` is not after `startsAt`, or has passed.
     EndsTooEarly,
-    /// Both or neither of `sizes` and `stock`.
+    /// Both or neither of `sizes` and `stock` were given.
     SizesOrStock,
-    /// This key was used before for a drop that differs from this one.
+    /// This key was already used for a different drop.
     IdempotencyKeyReused,
 }
 
 user_error!(
-    /// A refusal of `createDrop`.
+    /// A reason why `createDrop` was refused.
     CreateDropUserError,
     CreateDropErrorCode
 );
@@ -108,24 +108,24 @@ impl From<CreateRefusal> for CreateDropUserError {
     }
 }
 
-/// What came of `createDrop`.
+/// The result of `createDrop`.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct CreateDropPayload {
-    /// The drop; null when it was refused.
+    /// The drop; null if the request was refused.
     drop: Option<SneakerDrop>,
-    /// Every field that is malformed, at once; where none is, what else stands in the way.
+    /// All malformed fields at once; if there are none, any other reason for the refusal.
     user_errors: Vec<CreateDropUserError>,
 }
 
-/// A drop to be withdrawn.
+/// The drop to cancel.
 #[derive(InputObject)]
 pub(super) struct CancelDropInput {
-    /// Which.
+    /// The drop's `id`.
     drop_id: ID,
 }
 
-/// Why a drop was not withdrawn.
+/// Why `cancelDrop` was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 pub(super) enum CancelDropErrorCode {
     /// There is no drop with this id.
@@ -133,18 +133,18 @@ pub(super) enum CancelDropErrorCode {
 }
 
 user_error!(
-    /// A refusal of `cancelDrop`.
+    /// A reason why `cancelDrop` was refused.
     CancelDropUserError,
     CancelDropErrorCode
 );
 
-/// What came of `cancelDrop`.
+/// The result of `cancelDrop`.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct CancelDropPayload {
-    /// The drop, withdrawn; null when there is none.
+    /// The cancelled drop; null if there is none.
     drop: Option<SneakerDrop>,
-    /// Why it was refused.
+    /// Why the request was refused.
     user_errors: Vec<CancelDropUserError>,
 }
 
@@ -154,7 +154,7 @@ pub(super) struct DropMutation;
 
 #[Object(serial)]
 impl DropMutation {
-    /// Announces a drop with its opening stock. Administrators only.
+    /// Creates a drop with its initial stock. Administrators only.
     async fn create_drop(
         &self,
         ctx: &Context<'_>,
@@ -175,11 +175,11 @@ impl DropMutation {
         }
     }
 
-    /// Withdraws a drop and cancels its live holds. Administrators only. Doing it twice changes nothing.
+    /// Cancels a drop and its live holds. Administrators only. Cancelling twice changes nothing.
     async fn cancel_drop(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which drop.")] input: CancelDropInput,
+        #[graphql(desc = "The drop to cancel.")] input: CancelDropInput,
     ) -> Result<CancelDropPayload, ApiError> {
         let request = request(ctx);
         request.admin().await?;

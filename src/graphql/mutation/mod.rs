@@ -16,8 +16,8 @@ use drops::{CancelDropUserError, CreateDropUserError, DropMutation};
 use purchase::{PurchaseMutation, PurchaseUserError};
 use reserve::{ReserveMutation, ReserveUserError};
 
-/// What can be done. Each mutation but `logout` tells expected refusals in `userErrors`: it did what was asked if and only if
-/// that list is empty.
+/// The root of all mutations. Each one except `logout` reports expected refusals in `userErrors`: it succeeded if and
+/// only if that list is empty.
 #[derive(MergedObject, Default)]
 pub struct Mutation(
     AccountMutation,
@@ -27,15 +27,19 @@ pub struct Mutation(
     CancelReservationMutation,
 );
 
-/// An expected refusal, told as data: a mutation did what was asked if and only if `userErrors` is empty.
+/// An expected refusal, returned as data: a mutation succeeded if and only if `userErrors` is empty.
 /// Unexpected faults are top-level errors with `extensions.code`.
 #[derive(Interface)]
 #[graphql(
-    field(name = "message", ty = "String", desc = "For people; may change. Branch on `code`."),
+    field(
+        name = "message",
+        ty = "String",
+        desc = "A human-readable text, which may change. Branch on `code`."
+    ),
     field(
         name = "field",
         ty = "Option<Vec<String>>",
-        desc = "Path into the input, such as [\"input\", \"email\"]; null when no one field is to blame."
+        desc = "Path of the input field at fault, such as [\"input\", \"email\"]; null if no single field is."
     )
 )]
 pub(super) enum UserError {
@@ -99,17 +103,17 @@ macro_rules! user_error {
         $(#[$doc])*
         #[async_graphql::Object(serial)]
         impl $name {
-            /// What was refused, for programs.
+            /// The machine-readable reason.
             async fn code(&self) -> $code {
                 self.code
             }
 
-            /// For people; may change. Branch on `code`.
+            /// A human-readable text, which may change. Branch on `code`.
             pub(super) async fn message(&self) -> String {
                 self.message.clone()
             }
 
-            /// Path into the input, such as ["input", "email"]; null when no one field is to blame.
+            /// Path of the input field at fault, such as ["input", "email"]; null if no single field is.
             pub(super) async fn field(&self) -> Option<Vec<String>> {
                 self.field.clone()
             }

@@ -11,27 +11,27 @@ use crate::{
     stock::{Answer, PurchaseRefusal, StockError},
 };
 
-/// What to buy.
+/// The hold to purchase.
 #[derive(InputObject)]
 pub(super) struct PurchaseInput {
-    /// A live hold of the buyer's.
+    /// The `id` of a live hold of the buyer.
     reservation_id: ID,
 }
 
-/// Why nothing was bought.
+/// Why `purchase` was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 #[expect(clippy::enum_variant_names, reason = "the API's names")]
 pub(super) enum PurchaseErrorCode {
-    /// No such reservation of this buyer; somebody else's looks just the same.
+    /// The buyer has no such reservation. Another buyer's reservation gets the same answer.
     ReservationNotFound,
     /// `expiresAt` has passed.
     ReservationExpired,
-    /// The hold was given back, or cancelled with its drop.
+    /// The hold was cancelled, by the buyer or together with its drop.
     ReservationCancelled,
 }
 
 user_error!(
-    /// A refusal of `purchase`.
+    /// A reason why `purchase` was refused.
     PurchaseUserError,
     PurchaseErrorCode
 );
@@ -50,17 +50,17 @@ impl From<PurchaseRefusal> for PurchaseUserError {
     }
 }
 
-/// What came of `purchase`.
+/// The result of `purchase`.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct PurchasePayload {
-    /// The same purchase again when the reservation was bought before: a retry is safe. Null when it was refused.
+    /// The purchase; the same one if the reservation was already purchased, so a retry is safe. Null if it was refused.
     purchase: Option<Purchase>,
-    /// As it stands now, also when it has lapsed or was cancelled; null when the buyer has no such reservation.
+    /// The reservation in its current state, even if expired or cancelled; null if the buyer has no such reservation.
     reservation: Option<Reservation>,
-    /// The drop after this request; null when the buyer has no such reservation.
+    /// The drop after this request; null if the buyer has no such reservation.
     drop: Option<SneakerDrop>,
-    /// Why nothing was bought.
+    /// Why nothing was purchased.
     user_errors: Vec<PurchaseUserError>,
 }
 
@@ -70,11 +70,11 @@ pub(super) struct PurchaseMutation;
 
 #[Object(serial)]
 impl PurchaseMutation {
-    /// Turns the buyer's live hold into a purchase, once.
+    /// Turns the buyer's live hold into one purchase. Safe to retry.
     async fn purchase(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "What to buy.")] input: PurchaseInput,
+        #[graphql(desc = "The hold to purchase.")] input: PurchaseInput,
     ) -> Result<PurchasePayload, ApiError> {
         let request = request(ctx);
         let caller = request.signed_in()?;

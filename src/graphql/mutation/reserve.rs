@@ -11,51 +11,51 @@ use crate::{
     stock::{Reserve, ReserveRefusal, StockError},
 };
 
-/// What to hold.
+/// The pair to reserve.
 #[derive(InputObject)]
 pub(super) struct ReserveInput {
-    /// Of which drop.
+    /// The drop's `id`.
     drop_id: ID,
-    /// May be left out when the drop has one size.
+    /// The size; may be omitted if the drop has one size.
     size: Option<String>,
-    /// Chosen by the client, once per intent; 1 to 255 printable characters, scoped to the buyer and the drop. A
-    /// retry with the same key gets the first reservation back, with its status of today. Refusals are not
-    /// remembered. Left out, each call is an intent of its own: a retry may hold a second pair.
+    /// Chosen by the client, one per intent; 1 to 255 printable characters, scoped to the buyer and the drop. A retry
+    /// with the same key returns the first reservation with its current status. Refusals are not remembered. If
+    /// omitted, each call is a new intent: a retry may hold a second pair.
     idempotency_key: Option<String>,
-    /// For a drop with `admissionRequired`: signed for this buyer and this drop, and good for one reservation. A retry
-    /// with the same key shows the same token again.
+    /// Required by a drop with `admissionRequired`: signed for this buyer and this drop, valid for one reservation.
+    /// Retry with the same key and the same token.
     admission_token: Option<String>,
 }
 
-/// Why no pair was held.
+/// Why `reserve` was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 pub(super) enum ReserveErrorCode {
     /// There is no drop with this id.
     DropNotFound,
-    /// The drop wants an admission, and there is none, or one that is forged, another's, not good now, or used.
+    /// The required admission token is missing, forged, for another buyer or drop, not valid now, or already used.
     AdmissionRequired,
-    /// `startsAt` lies ahead.
+    /// `startsAt` is in the future.
     NotStarted,
     /// `endsAt` has passed.
     Ended,
-    /// The drop was withdrawn.
+    /// The drop was cancelled.
     Cancelled,
-    /// The drop has more than one size: name one.
+    /// The drop has more than one size: choose one.
     SizeRequired,
     /// The drop does not come in this size.
     UnknownSize,
     /// Every pair of this size is sold.
     SoldOut,
-    /// No pair of this size is free now; held ones may come back: watch `stockUpdated`.
+    /// No pair of this size is available now; held pairs may return to stock: watch `stockUpdated`.
     AllHeld,
-    /// The buyer already holds or bought `purchaseLimit` pairs; `reservation` is the live hold, when there is one.
+    /// The buyer already holds or bought `purchaseLimit` pairs; `reservation` is the live hold, if there is one.
     LimitReached,
-    /// This key was used before for another size.
+    /// This key was already used for another size.
     IdempotencyKeyReused,
 }
 
 user_error!(
-    /// A refusal of `reserve`.
+    /// A reason why `reserve` was refused.
     ReserveUserError,
     ReserveErrorCode
 );
@@ -91,19 +91,19 @@ impl From<ReserveRefusal> for ReserveUserError {
     }
 }
 
-/// What came of `reserve`.
+/// The result of `reserve`.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct ReservePayload {
-    /// The hold; after a retry it may be over, as its `status` says. On LIMIT_REACHED the live one that the buyer has
-    /// already, if there is one.
+    /// The hold; after a retry it may have ended: check its `status`. On LIMIT_REACHED, the live hold that the buyer
+    /// already has, if there is one.
     reservation: Option<Reservation>,
-    /// The drop after this request, so that a normalised cache is right whether or not a pair was had; null when there is
-    /// none.
+    /// The drop after this request, so that a normalised cache is right whether or not a pair was reserved; null if
+    /// there is none.
     drop: Option<SneakerDrop>,
-    /// The database clock, to count down to `reservation.expiresAt`.
+    /// The time of the database clock, for counting down to `reservation.expiresAt`.
     server_time: DateTime,
-    /// Why no pair was held.
+    /// Why no pair was reserved.
     user_errors: Vec<ReserveUserError>,
 }
 
@@ -113,11 +113,11 @@ pub(super) struct ReserveMutation;
 
 #[Object(serial)]
 impl ReserveMutation {
-    /// Holds one pair for the signed-in buyer. Never oversells; a hold lapses by itself.
+    /// Holds one pair for the signed-in buyer. Never oversells; a hold expires by itself.
     async fn reserve(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "What to hold.")] input: ReserveInput,
+        #[graphql(desc = "The pair to reserve.")] input: ReserveInput,
     ) -> Result<ReservePayload, ApiError> {
         let request = request(ctx);
         let caller = request.signed_in()?;
