@@ -6,7 +6,7 @@ use chrono::{SubsecRound as _, Timelike as _};
 
 use crate::clock::{Timestamp, to_rfc3339};
 
-/// An instant on the wire.
+/// An instant as the API sends and receives it.
 #[derive(Clone, Copy)]
 pub(super) struct DateTime(pub(super) Timestamp);
 
@@ -17,7 +17,7 @@ impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {
         let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
         let parsed = chrono::DateTime::parse_from_rfc3339(text).ok();
-        // A leap second, which chrono takes in any minute, is the next minute's first to PostgreSQL.
+        // chrono accepts a leap second in any minute; PostgreSQL reads it as the first second of the next one.
         let parsed = parsed.filter(|at| at.nanosecond() < 1_000_000_000);
         parsed
             .map(|at| Self(at.to_utc().trunc_subsecs(3)))

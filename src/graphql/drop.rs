@@ -78,7 +78,7 @@ impl DropSize {
     }
 }
 
-/// The sizes of a state, in the administrator's order.
+/// Returns the sizes of a drop, in the administrator's order.
 pub(super) fn sizes(state: &DropState) -> Vec<DropSize> {
     let size = |stock: &drops::SizeStock| DropSize {
         drop_id: state.id,
@@ -88,21 +88,21 @@ pub(super) fn sizes(state: &DropState) -> Vec<DropSize> {
     state.sizes.iter().map(size).collect()
 }
 
-/// A drop at one version. Named so because `Drop` is the prelude's.
+/// A drop at one version. The prelude already has a `Drop`.
 #[derive(Clone)]
 pub(super) struct SneakerDrop {
     state: Arc<DropState>,
-    /// The instant for which the status is told.
+    /// The instant for which the status is computed.
     at: Timestamp,
 }
 
 impl SneakerDrop {
-    /// As it stood when it was read.
+    /// The drop with its status at the time of the read.
     pub(super) fn new(state: Arc<DropState>) -> Self {
         Self { at: state.read.at, state }
     }
 
-    /// As the clock has it now, of a state that was read a while ago.
+    /// The drop with its current status, from a state that was read earlier.
     pub(super) fn now(state: Arc<DropState>) -> Self {
         Self { at: state.read.now(), state }
     }

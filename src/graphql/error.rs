@@ -1,4 +1,4 @@
-//! Top-level errors: the one table from what went wrong to `extensions.code`.
+//! Top-level errors, and the one table that maps them to `extensions.code`.
 
 use std::time::Duration;
 
@@ -9,70 +9,70 @@ use crate::{accounts::AccountError, db::DbError, stock::StockError};
 
 /// An unexpected fault, or a request that cannot be answered. Expected refusals are data: `userErrors`.
 ///
-/// On purpose no `Display`: it becomes a GraphQL error through the table below and in no other way.
+/// Deliberately not `Display`: it becomes a GraphQL error only through the table below.
 #[derive(Clone, Debug)]
 pub enum ApiError {
-    /// No access token where one is needed, or one that is not good.
+    /// The access token is invalid, or missing where one is required.
     Unauthenticated,
-    /// Signed in, but not allowed.
+    /// The caller is signed in, but not allowed.
     Forbidden,
-    /// An argument out of its bounds.
+    /// An argument is out of bounds or malformed.
     BadUserInput(String),
-    /// An id of the caller's leads nowhere, and the schema has no other way to say so.
+    /// Nothing has the given id, and the schema has no other way to report it.
     NotFound(&'static str),
     /// The document cannot be parsed.
     ParseFailed {
-        /// What the parser wanted.
+        /// What the parser expected.
         why: String,
-        /// Where.
+        /// The position in the document.
         at: Option<Pos>,
     },
     /// The document is refused before it is executed.
     ValidationFailed(String),
-    /// The document, or the answer that it asks for, is too large.
+    /// The document, or the answer that it requests, is too large.
     LimitPassed {
-        /// The limit's setting.
+        /// Name of the limit's setting.
         limit: &'static str,
-        /// What is too much.
+        /// What exceeds the limit.
         why: String,
     },
-    /// One client does too much at once; nothing was done.
+    /// One client exceeds its rate limit; nothing was done.
     RateLimited {
-        /// When to try again.
+        /// How long to wait before a retry.
         retry_after: Duration,
     },
-    /// One client has as much open as it may; nothing was done.
+    /// One client has the maximum number open; nothing was done.
     TooManyOpen {
-        /// The limit's setting.
+        /// Name of the limit's setting.
         limit: &'static str,
-        /// When to try again, if something of theirs was closed until then.
+        /// How long to wait before a retry, if the client has closed something by then.
         retry_after: Duration,
     },
-    /// A hash of a document that is not kept: the client sends the document.
+    /// The hash of a document that is not cached: the client then sends the document.
     PersistedQueryNotFound,
-    /// More was asked than can be done in time; nothing was done.
+    /// The server is too busy to answer in time; nothing was done.
     Overloaded {
-        /// When to try again.
+        /// How long to wait before a retry.
         retry_after: Duration,
     },
-    /// The database is gone. Whether a mutation was done is unknown; a retry with its key settles it.
+    /// The database is unreachable. Whether a mutation was done is unknown; a retry with its key settles it.
     Unavailable,
-    /// A mistake of ours. The cause is in the log under this id, and nowhere else.
+    /// A bug in the server. The cause is in the log under this id, and nowhere else.
     Internal {
-        /// The id.
+        /// The id in the log.
         request_id: Uuid,
     },
 }
 
 impl ApiError {
-    /// A mistake of ours: logs the cause, once.
+    /// Returns an internal error, and logs its cause once.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         let request_id = Uuid::now_v7();
         tracing::error!(%request_id, %cause, "a request failed");
         Self::Internal { request_id }
     }
 
-    /// The table: code, text, and what else there is to tell.
+    /// The table: returns the code and the message.
     fn row(&self) -> (&'static str, String) {
         match self {
             Self::Unauthenticated => {
@@ -90,7 +90,7 @@ impl ApiError {
             Self::TooManyOpen { limit, .. } => {
                 ("RATE_LIMITED", format!("You have as many open as you may ({limit}): close one first."))
             }
-            // Apollo's link looks for this message where it finds no code.
+            // Apollo's link looks for this message if there is no code.
             Self::PersistedQueryNotFound => {
                 ("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound".to_owned())
             }
@@ -104,7 +104,7 @@ impl ApiError {
         }
     }
 
-    /// As a GraphQL error.
+    /// Converts this into a GraphQL error.
     pub fn into_graphql(self) -> Error {
         let (code, message) = self.row();
         Error::new(message).extend_with(|_, extensions| {
@@ -125,7 +125,7 @@ impl ApiError {
         })
     }
 
-    /// As the whole answer to a request.
+    /// Converts this into the whole response to a request.
     pub fn into_response(self) -> async_graphql::Response {
         let at = if let Self::ParseFailed { at, .. } = &self { *at } else { None };
         let error = self.into_graphql();
@@ -138,7 +138,7 @@ impl ApiError {
 impl From<parser::Error> for ApiError {
     fn from(error: parser::Error) -> Self {
         let text = error.to_string();
-        // The parser draws the place, and writes what it wanted below.
+        // The parser draws the position, and writes what it expected below.
         let wanted = text.lines().last().unwrap_or_default().trim_start_matches([' ', '=']);
         Self::ParseFailed { why: wanted.to_owned(), at: error.positions().next() }
     }
@@ -180,13 +180,13 @@ impl From<StockError> for ApiError {
     }
 }
 
-/// Whether the same may go well a moment later.
+/// Returns whether a retry may succeed a moment later.
 pub(super) fn may_heal(error: &async_graphql::ServerError) -> bool {
     let code = error.extensions.as_ref().and_then(|extensions| extensions.get("code"));
     matches!(code, Some(async_graphql::Value::String(code)) if matches!(code.as_str(), "UNAVAILABLE" | "OVERLOADED"))
 }
 
-/// What is left of an account error once its refusal was told as data.
+/// Extracts the refusal, which is reported as data, from an account error; anything else is a fault.
 pub(super) fn account_fault<R>(error: AccountError<R>) -> Result<R, ApiError> {
     match error {
         AccountError::Refused(refusal) => Ok(refusal),

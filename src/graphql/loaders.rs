@@ -1,7 +1,7 @@
-//! Loaders: what many objects of one answer need is read by one statement.
+//! Loaders: one statement reads what many objects of one answer need.
 //!
-//! Made for each request and without a cache of its own: a loader that outlives a request shows people each other's
-//! data. What everyone may see of the open drops is in memory, right by version, and needs no load.
+//! They are created per request and have no cache: a loader that outlives a request shows users each other's data. The
+//! public data of open drops is in memory, valid by version, and needs no load.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
@@ -38,7 +38,7 @@ struct FirstPagesAt(DropId, i32);
 struct PurchaseOf(ReservationId);
 
 impl Loaders {
-    /// Loads are put into `loads`, whose rounds decide when they run.
+    /// Puts loads into `loads`, whose rounds decide when they run.
     pub(super) fn new(app: &App, loads: &Queue, freshness: &Freshness) -> Self {
         let loads = loads.clone();
         let source = DataLoader::new(Source(app.clone()), move |load| loads.push(load)).delay(Duration::ZERO);
@@ -85,7 +85,7 @@ impl Loaders {
         self.source.load_one(PurchaseOf(id)).await
     }
 
-    /// Live holds of a drop.
+    /// Returns live holds of a drop.
     pub(super) async fn active(
         &self,
         state: &DropState,
@@ -103,12 +103,12 @@ impl Loaders {
         Ok(self.source.load_one(ActivePage(key)).await?.unwrap_or_else(|| nothing(first)))
     }
 
-    /// How many live holds a drop has.
+    /// Returns the number of live holds of a drop.
     pub(super) async fn active_count(&self, state: &DropState) -> Result<i64, ApiError> {
         Ok(self.first_pages(state).await?.map_or(0, |pages| pages.active_count()))
     }
 
-    /// The newest purchases of a drop.
+    /// Returns the newest purchases of a drop.
     pub(super) async fn buyers(&self, state: &DropState, first: usize) -> Result<Page<Purchase>, ApiError> {
         Ok(self.first_pages(state).await?.map_or_else(|| nothing(first), |pages| pages.buyers(first)))
     }

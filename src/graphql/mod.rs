@@ -1,7 +1,7 @@
-//! The API. One file per object type; the same noun names the file on each floor below.
+//! The GraphQL API. One file per object type; the same noun names the file on each floor below.
 //!
-//! A resolver asks who calls, reads its input, makes one call to a service, and maps the answer. No diesel here, and
-//! no rule: what may be reserved is `stock`'s to say.
+//! A resolver identifies the caller, reads its input, makes one call to a service, and maps the answer. It contains no
+//! diesel and no business rules: `stock` decides what may be reserved.
 
 mod date_time;
 mod drop;
@@ -55,19 +55,19 @@ type Executable = async_graphql::Schema<query::Query, mutation::Mutation, subscr
 #[derive(Clone)]
 pub struct Schema {
     whole: Executable,
-    /// Leaves out the rules that a document was found to keep: a client sends the same few again and again, and to validate
-    /// one is a fifth of what a request costs.
+    /// Skips the rules that a document is known to satisfy: clients send the same few repeatedly, and validation is a
+    /// fifth of a request's cost.
     known: Executable,
-    /// Of an answer.
+    /// Maximum cost of an answer.
     most_cost: usize,
 }
 
-/// Nobody waits longer for an answer, whatever hangs below. PostgreSQL itself ends a statement after three seconds.
+/// Deadline of a query, whatever blocks below. PostgreSQL itself ends a statement after three seconds.
 const READ_WITHIN: Duration = Duration::from_millis(3_500);
-/// A mutation may have waited for its turn before.
+/// Deadline of a mutation, which may have waited in a queue first.
 const WRITE_WITHIN: Duration = Duration::from_secs(8);
 
-/// The schema. It counts what a document asks for; how large the document is itself, the [`Gate`] has measured before.
+/// Builds the schema. It limits what an answer may cost; the [`Gate`] has already limited the size of the document.
 pub fn schema(introspection: bool, limits: &Limits) -> Schema {
     let [whole, known] = [ValidationMode::Strict, ValidationMode::Fast].map(|mode| {
         let builder = builder().limit_complexity(limits.cost).validation_mode(mode);
@@ -81,20 +81,20 @@ fn builder() -> SchemaBuilder<query::Query, mutation::Mutation, subscription::Su
         .register_output_type::<mutation::UserError>()
 }
 
-/// The schema in its definition language, as `schema.graphql` has it.
+/// Returns the schema in the schema definition language, as in `schema.graphql`.
 pub fn sdl() -> String {
     builder().finish().sdl_with_options(SDLExportOptions::new().include_specified_by())
 }
 
-/// What came of a query or mutation.
+/// The result of a query or mutation.
 pub struct Answer {
-    /// For who asked.
+    /// The response for the caller.
     pub response: Response,
-    /// How long it is right for whoever asks the same. `None`: only now, or only for who asked.
+    /// How long the response is valid for any caller of the same request. `None`: only now, or only for this caller.
     pub good: Option<Validity>,
 }
 
-/// How long an answer is right: while the open drops stand where they stood, and until the clock changes what it shows.
+/// How long an answer is valid: while the open drops are unchanged, and until the clock changes what it shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Validity {
     generation: Generation,
@@ -102,13 +102,13 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// Whether it is over.
+    /// Returns whether the answer is out of date.
     pub fn is_over(&self, feed: &Feed) -> bool {
         feed.generation() != Some(self.generation) || self.until.is_some_and(|until| until <= Instant::now())
     }
 }
 
-/// Executes a query or mutation. Its resolvers get the services, who calls, and loaders of their own.
+/// Executes a query or mutation. Its resolvers get the services, the caller, and their own loaders.
 pub async fn execute(
     schema: &Schema,
     admitted: Admitted,
@@ -116,7 +116,7 @@ pub async fn execute(
     credentials: Credentials,
     client: Client,
 ) -> Answer {
-    // Before anything is read: what changes from here on makes the answer old.
+    // Before anything is read: a change from here on makes the answer stale.
     let generation = app.feed.generation();
     let (loads, freshness) = (rounds::Queue::default(), Freshness::default());
     let Admitted { request, kind, document, is_surely_valid } = admitted;
@@ -135,7 +135,7 @@ pub async fn execute(
             };
             response::finish(response, executed)
         }
-        // A stock transaction goes on in its own task; a statement that only reads is safe to leave.
+        // A stock transaction continues in its own task; a read-only statement is safe to abandon.
         Err(_) => ApiError::Unavailable.into_response(),
     };
     if !is_surely_valid && response.is_ok() {
@@ -154,7 +154,7 @@ pub async fn execute(
     Answer { response, good }
 }
 
-/// Anything that the API answers, as JSON.
+/// Serializes an answer of the API to JSON.
 pub fn json(answer: &impl Serialize) -> String {
     match serde_json::to_string(answer) {
         Ok(text) => text,

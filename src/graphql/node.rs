@@ -1,4 +1,4 @@
-//! `Node`, and who may find what through it.
+//! `Node`, and who may look up what through it.
 
 use async_graphql::{Context, ID, Interface};
 
@@ -22,15 +22,15 @@ use crate::{
 pub(super) enum Node {
     /// A drop.
     Drop(SneakerDrop),
-    /// A person.
+    /// A user.
     User(User),
-    /// A hold.
+    /// A reservation.
     Reservation(Reservation),
-    /// A pair bought.
+    /// A purchase.
     Purchase(Purchase),
 }
 
-/// What the id names, if there is such a thing and the caller may see it.
+/// Returns the object with this id, if it exists and the caller may see it.
 pub(super) async fn find(ctx: &Context<'_>, id: &str) -> Result<Option<Node>, ApiError> {
     let request = request(ctx);
     Ok(match NodeId::decode(id) {
@@ -49,7 +49,7 @@ pub(super) async fn find(ctx: &Context<'_>, id: &str) -> Result<Option<Node>, Ap
     })
 }
 
-/// Live reservations and purchased ones are everyone's to see; closed ones their owner's and administrators'.
+/// Everyone may see live and purchased reservations; only their owner and administrators see others.
 async fn may_see(ctx: &Context<'_>, reservation: &stock::Reservation) -> Result<bool, ApiError> {
     let request = request(ctx);
     if reservation.status.is_live()

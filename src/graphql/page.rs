@@ -1,11 +1,11 @@
-//! Connections, as the GraphQL Cursor Connections Specification has them, forward only.
+//! Connections as in the GraphQL Cursor Connections Specification, forward only.
 
 use async_graphql::SimpleObject;
 
 use super::error::ApiError;
 use crate::page::{Cursor, List, Page};
 
-/// The most that a list gives at once.
+/// Maximum number of entries in a page.
 const LARGEST_PAGE: i32 = 50;
 
 /// A page's position in its list.
@@ -22,7 +22,7 @@ pub(super) struct PageInfo {
     end_cursor: Option<String>,
 }
 
-/// What a connection shows of a page.
+/// Returns the edges, nodes and `PageInfo` of a page.
 pub(super) fn connection<Item, Node: Clone, Edge>(
     page: Page<Item>,
     after: Option<Cursor>,
@@ -42,7 +42,7 @@ pub(super) fn connection<Item, Node: Clone, Edge>(
     (edges, nodes, page_info)
 }
 
-/// Reads `first`; null means its default.
+/// Returns the page size that `first` asks for; null means the default.
 pub(super) fn page_size(first: Option<i32>, default: usize) -> Result<usize, ApiError> {
     let Some(first) = first else { return Ok(default) };
     let within = usize::try_from(first).ok().filter(|_| first <= LARGEST_PAGE);
@@ -50,33 +50,34 @@ pub(super) fn page_size(first: Option<i32>, default: usize) -> Result<usize, Api
         .ok_or_else(|| ApiError::BadUserInput(format!("first: {first} is not between 0 and {LARGEST_PAGE}.")))
 }
 
-/// Costs are cut here: far over any limit, and a thousand of them still far from where a sum would wrap around.
+/// Costs are capped here: far above any limit, yet a thousand of them are far from overflowing a sum.
 const HIGHEST_COST: usize = 1_000_000;
 
-/// What a list may cost: what one entry does, as often as there may be one. A `first` out of its bounds is refused
-/// later; here it counts as the most.
+/// Returns the maximum cost of a list: an entry's cost times the page size. A `first` out of bounds is refused later;
+/// here it is clamped.
 pub(super) fn list_cost(first: Option<i32>, default: usize, entry: usize) -> usize {
     let rows =
         first.map_or(default, |first| usize::try_from(first.clamp(0, LARGEST_PAGE)).unwrap_or(default));
     entries_cost(rows, entry)
 }
 
-/// The same for a number of entries that is known.
+/// Returns the cost of a list with a known number of entries.
 pub(super) fn entries_cost(rows: usize, entry: usize) -> usize {
     rows.saturating_mul(entry).saturating_add(1).min(HIGHEST_COST)
 }
 
-/// A drop has some dozen sizes. It may have a hundred, but were all counted so, a page of drops would pass the limit.
+/// Sizes counted per drop, typically a dozen. A drop may have a hundred, but at that a page of drops would exceed the
+/// limit.
 const SIZES: usize = 12;
-/// A text may have twenty kilobytes. As above: a page shows fifty of them.
+/// Cost of a text, which may have twenty kilobytes. Kept low as above: a page shows fifty of them.
 pub(super) const LONG_TEXT_COST: usize = 30;
 
-/// The cost of a drop's sizes.
+/// Returns the cost of a drop's sizes.
 pub(super) fn sizes_cost(size: usize) -> usize {
     entries_cost(SIZES, size)
 }
 
-/// Reads `after`, a cursor of `list`.
+/// Decodes `after`, which must be a cursor of `list`.
 pub(super) fn place(list: List, after: Option<&str>) -> Result<Option<Cursor>, ApiError> {
     let Some(text) = after else { return Ok(None) };
     let cursor = Cursor::decode(text).filter(|cursor| cursor.list == list);

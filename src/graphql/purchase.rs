@@ -18,7 +18,7 @@ use crate::{
     stock,
 };
 
-/// A purchase, and the drop as its surroundings show it.
+/// A purchase, and its drop as already shown in the answer.
 #[derive(Clone)]
 pub(super) struct Purchase {
     purchase: stock::Purchase,

@@ -1,4 +1,4 @@
-//! The root of queries.
+//! The root query type.
 
 use async_graphql::{Context, ID, Object};
 use futures_util::future::try_join_all;
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{drops::ListDrops, ids::DropId, page::List};
 
-/// The most ids that `nodes` takes.
+/// Maximum number of ids in one call of `nodes`.
 const MOST_IDS: usize = 50;
 
-/// What can be read.
+/// The root of all queries.
 pub struct Query;
 
 /// The root of all queries. Only `viewer` needs an access token, but a request with an invalid or expired one is

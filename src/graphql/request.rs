@@ -1,4 +1,4 @@
-//! What a request brings to its resolvers, and what they leave behind: for how long the answer is good.
+//! What a request provides to its resolvers, and what they report back: how long the answer is valid.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,20 +16,20 @@ use crate::{
     feed::{Feed, Shown},
 };
 
-/// Who a request says it is from.
+/// The credentials of a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Credentials {
     /// No access token.
     Anonymous,
-    /// A good one.
+    /// A valid access token.
     SignedIn(Caller),
-    /// One that is forged, mangled, run out or of an ended session. Not the same as none: the client believes that
-    /// it is signed in, and has to learn that it is not.
+    /// A token that is forged, malformed, expired or of an ended session. Not the same as none: the client believes
+    /// that it is signed in, and must learn that it is not.
     Rejected,
 }
 
-/// For how long an answer is good for whoever asks the same, while the board has the same content. It starts out as for
-/// ever, and whatever goes into the answer takes from it.
+/// How long an answer is valid for any caller of the same request, while the board's content is unchanged. Starts as
+/// `ForEver`; each part of the answer can shorten it.
 #[derive(Clone, Default)]
 pub(super) struct Freshness(Arc<Mutex<FreshFor>>);
 
@@ -38,17 +38,17 @@ pub(super) enum FreshFor {
     #[default]
     ForEver,
     Until(Instant),
-    /// Only now, or only for this caller.
+    /// Valid only now, or only for this caller.
     OnlyNow,
 }
 
 impl Freshness {
-    /// Something went in that the board knows nothing of: who calls, a clock, what only the database knows.
+    /// Records that the answer depends on something outside the board: the caller, a clock, or the database.
     pub(super) fn only_now(&self) {
         *self.lock() = FreshFor::OnlyNow;
     }
 
-    /// Something went in that the clock changes then.
+    /// Records that the clock changes the answer at `moment`.
     pub(super) fn until(&self, moment: Instant) {
         let mut good = self.lock();
         *good = match *good {
@@ -67,15 +67,15 @@ impl Freshness {
     }
 }
 
-/// The one thing that resolvers take out of their context.
+/// The only value that resolvers take from their context.
 pub(super) struct RequestContext {
     app: App,
     pub(super) loaders: Loaders,
     credentials: Credentials,
-    /// `None` for an update of a subscription, which is executed for all who watch.
+    /// `None` for an update of a subscription, which is executed for all subscribers.
     client: Option<Client>,
     freshness: Freshness,
-    /// For a subscription.
+    /// Set for subscriptions only.
     feeding: Option<SubscriptionMode>,
 }
 
@@ -96,7 +96,7 @@ impl RequestContext {
         Self { client: Some(client), ..self }
     }
 
-    /// Where a mutation came from.
+    /// Returns the client that sent a mutation.
     pub(super) fn client(&self) -> Client {
         match self.client {
             Some(client) => client,
@@ -108,7 +108,7 @@ impl RequestContext {
         Self { feeding: Some(feeding), ..self }
     }
 
-    /// The one update to show, or what `watch` finds to be watched.
+    /// Returns the update to show; or none, after storing the stream from `watch` for the subscriber.
     pub(super) async fn updates<S: Stream<Item = Shown> + Send + 'static>(
         &self,
         watch: impl AsyncFnOnce(&Feed) -> Result<S, ApiError>,
@@ -125,35 +125,35 @@ impl RequestContext {
         Ok(stream::iter(shown))
     }
 
-    /// The services. What they say is good only now; what is good for longer comes from the loaders.
+    /// Returns the services. Their data is valid only now; data that is valid for longer comes from the loaders.
     pub(super) fn app(&self) -> &App {
         self.freshness.only_now();
         &self.app
     }
 
-    /// The caller's access token's bearer, if there is one.
+    /// Returns the bearer of the access token, if there is a valid one.
     pub(super) fn caller(&self) -> Option<Caller> {
         self.freshness.only_now();
         match self.credentials {
-            // A token may run out, or its session end, while an operation goes on.
+            // A token may expire, or its session end, while an operation runs.
             Credentials::SignedIn(caller) => self.app.accounts.session_lives(&caller).then_some(caller),
             Credentials::Anonymous | Credentials::Rejected => None,
         }
     }
 
-    /// The caller, who must be signed in.
+    /// Returns the caller, who must be signed in.
     pub(super) fn signed_in(&self) -> Result<Caller, ApiError> {
         self.caller().ok_or(ApiError::Unauthenticated)
     }
 
-    /// The caller's account, if signed in.
+    /// Returns the caller's account, if signed in.
     pub(super) async fn person(&self) -> Result<Option<Person>, ApiError> {
         let Some(caller) = self.caller() else { return Ok(None) };
         let person = self.app.accounts.find_person(caller.user_id).await?;
         person.map(Some).ok_or(ApiError::Unauthenticated)
     }
 
-    /// The caller, who must be an administrator, now and by the database: a role that was taken is gone at once.
+    /// Returns the caller, who must be an administrator according to the database: a revoked role is gone at once.
     pub(super) async fn admin(&self) -> Result<Person, ApiError> {
         let person = self.person().await?.ok_or(ApiError::Unauthenticated)?;
         match person.role {
@@ -163,10 +163,10 @@ impl RequestContext {
     }
 }
 
-/// What the resolver of a subscription gives the library: one update, or none at all.
+/// What the resolver of a subscription returns to async-graphql: one update, or none.
 pub(super) type Updates = stream::Iter<std::option::IntoIter<StockUpdate>>;
 
-/// The request behind a resolver's context.
+/// Returns the request of a resolver's context.
 pub(super) fn request<'a>(ctx: &Context<'a>) -> &'a RequestContext {
     match ctx.data::<RequestContext>() {
         Ok(request) => request,

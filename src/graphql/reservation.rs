@@ -32,7 +32,7 @@ pub(super) enum ReservationStatus {
     Cancelled,
 }
 
-/// A reservation, and the drop as its surroundings show it.
+/// A reservation, and its drop as already shown in the answer.
 #[derive(Clone)]
 pub(super) struct Reservation {
     reservation: stock::Reservation,
@@ -40,14 +40,14 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
-    /// `drop` is the one beside which it is shown: all numbers of one drop in one answer are of one version, and its
-    /// status of one instant.
+    /// `drop` is the drop that the answer already shows: all figures of one drop in one answer belong to one version,
+    /// and its status to one instant.
     pub(super) fn new(reservation: stock::Reservation, drop: Option<SneakerDrop>) -> Self {
         Self { reservation, drop }
     }
 }
 
-/// The drop of something, as its surroundings show it or else as it stands.
+/// Returns the drop as already shown in the answer, or else loads it.
 pub(super) async fn drop_of(
     ctx: &Context<'_>,
     id: DropId,
@@ -138,7 +138,7 @@ pub(super) struct ReservationConnection {
     whole: Whole,
 }
 
-/// The list that a page is of.
+/// The list that a page belongs to.
 enum Whole {
     OfDrop(SneakerDrop),
     OfPerson(ListReservations),
@@ -158,12 +158,12 @@ impl ReservationConnection {
 }
 
 impl ReservationConnection {
-    /// Live holds of a drop.
+    /// A page of a drop's live holds.
     pub(super) fn of_drop(page: Page<stock::Reservation>, after: Option<Cursor>, drop: &SneakerDrop) -> Self {
         Self::new(page, after, Whole::OfDrop(drop.clone()), Some(drop), stock::Reservation::deadline_cursor)
     }
 
-    /// A person's own.
+    /// A page of a user's own reservations.
     pub(super) fn of_person(page: Page<stock::Reservation>, list: ListReservations) -> Self {
         Self::new(page, list.after, Whole::OfPerson(list), None, stock::Reservation::history_cursor)
     }

@@ -1,8 +1,8 @@
-//! Runs the loads of a request in rounds: the execution goes as far as it can without them, then all that it asked
-//! for is loaded, then it goes on.
+//! Runs the loads of a request in rounds: the execution runs as far as it can without them, then everything that it
+//! asked for is loaded, then it continues.
 //!
-//! So what one level of an answer needs is one statement for each kind of thing, however slow the machine: a loader
-//! that waits a fixed time for keys splits its batches when the resolvers take longer.
+//! So one level of an answer takes one statement per kind of object, however slow the machine. A loader that waits a
+//! fixed time for keys would split its batches when the resolvers take longer.
 
 use std::{
     future::poll_fn,
@@ -18,7 +18,7 @@ use futures_util::{
 
 type Load = BoxFuture<'static, ()>;
 
-/// Where loaders put their loads.
+/// The pending loads of a request.
 #[derive(Clone, Default)]
 pub(super) struct Queue(Arc<Mutex<Vec<Load>>>);
 
@@ -32,14 +32,14 @@ impl Queue {
     }
 }
 
-/// Drives an execution to its end. Also says whether it had to wait for anything.
+/// Drives an execution to completion. Also returns whether it had to wait for anything.
 pub(super) async fn finish<T>(queue: Queue, mut execution: BoxFuture<'_, T>) -> (T, bool) {
     let mut rounds = Rounds::new(queue);
     let done = poll_fn(|cx| rounds.poll(cx, |cx| execution.poll_unpin(cx))).await;
     (done, rounds.has_waited)
 }
 
-/// Drives an execution that has more than one result.
+/// Drives an execution that yields several results.
 pub(super) fn follow<T: 'static>(
     queue: Queue,
     mut execution: BoxStream<'static, T>,
@@ -65,13 +65,13 @@ impl Rounds {
         mut execution: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         loop {
-            // The execution is polled whatever runs: a resolver whose own statement is answered must let go of its
+            // Poll the execution even while loads run: a resolver whose own statement is done must release its
             // connection, or the loads would wait for it.
             if let Poll::Ready(done) = execution(cx) {
                 return Poll::Ready(done);
             }
             self.has_waited = true;
-            // What it asks for meanwhile waits for the round to end.
+            // Loads requested during a round wait for it to end.
             if self.running.is_empty() {
                 self.running.extend(self.queue.take());
             }

@@ -1,4 +1,4 @@
-//! What the schema says of types, for what the library leaves to us.
+//! Type information from the schema, for what async-graphql leaves to us.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,7 +14,7 @@ use async_graphql::{
 };
 
 struct Shape {
-    /// The type of each field, by the type that has it and its own name.
+    /// The type of each field, by the names of its parent type and itself.
     fields: HashMap<(Name, Name), Type>,
     objects: HashSet<Name>,
 }
@@ -38,7 +38,7 @@ static SHAPE: LazyLock<Shape> = LazyLock::new(|| {
     shape
 });
 
-/// Each type of the schema.
+/// Returns every type definition of the schema.
 pub(super) fn type_definitions() -> impl Iterator<Item = TypeDefinition> {
     let schema = match parse_schema(super::sdl()) {
         Ok(schema) => schema,
@@ -50,17 +50,17 @@ pub(super) fn type_definitions() -> impl Iterator<Item = TypeDefinition> {
     })
 }
 
-/// Reads the schema now, and not when the first document comes.
+/// Reads the schema now, not at the first document.
 pub(super) fn prepare() {
     LazyLock::force(&SHAPE);
 }
 
-/// The type of `field` on the type `on`.
+/// Returns the type of `field` on the type `on`.
 pub(super) fn type_of(on: &Name, field: &Name) -> Option<&'static Type> {
     SHAPE.fields.get(&(on.clone(), field.clone()))
 }
 
-/// Whether that is an object type, to which a fragment that may stand in it always applies.
+/// Returns whether this is an object type. Any fragment that is valid in one applies to it.
 pub(super) fn is_object(name: &Name) -> bool {
     SHAPE.objects.contains(name)
 }
@@ -73,7 +73,7 @@ pub(super) fn root(operation: OperationType) -> Name {
     })
 }
 
-/// Without lists around it.
+/// Returns the type's name without the lists around it.
 pub(super) fn innermost(base: &BaseType) -> Name {
     match base {
         BaseType::Named(name) => name.clone(),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{feed::Shown, ids::NodeId};
 
-/// A state of the feed.
+/// A drop state from the feed.
 pub(super) struct StockUpdate(pub(super) Shown);
 
 /// The full stock of a drop after a change: a missed update needs no recovery, since the next one is complete.

@@ -1,4 +1,4 @@
-//! The root of subscriptions.
+//! The root subscription type.
 
 use async_graphql::{Context, ID, Result, Subscription as GraphqlSubscription};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{feed::Feed, ids::DropId};
 
-/// What the server tells by itself.
+/// The root of all subscriptions.
 pub struct Subscription;
 
 /// The root of all subscriptions, served on the same path as queries: over graphql-transport-ws, server-sent events or

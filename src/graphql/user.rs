@@ -8,14 +8,14 @@ use crate::{
     ids::{NodeId, UserId},
 };
 
-/// A person, as everyone sees them.
+/// The public profile of a user.
 #[derive(Clone)]
 pub(super) struct User(PublicPerson);
 
 impl User {
     pub(super) async fn load(ctx: &Context<'_>, id: UserId) -> Result<Self, ApiError> {
         let found = request(ctx).loaders.user(id).await?;
-        // People are anonymised, never deleted.
+        // Users are anonymised, never deleted.
         found.map(Self).ok_or_else(|| ApiError::internal(format_args!("user {id} is gone")))
     }
 }

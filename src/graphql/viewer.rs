@@ -27,7 +27,7 @@ pub(super) enum Role {
     Admin,
 }
 
-/// The signed-in person.
+/// The signed-in user.
 pub(super) struct Viewer(Person);
 
 impl Viewer {
@@ -77,7 +77,7 @@ impl Viewer {
         let (first, after) = (page_size(first, 20)?, place(List::Reservations, after.as_deref())?);
         let (drop_id, known) = drop_filter(drop_id);
         if !known {
-            // An id that leads nowhere finds nothing: what is in no state at all.
+            // An invalid id must match nothing, and neither does an empty list of statuses.
             statuses = Some(Vec::new());
         }
         let list = ListReservations { user: self.0.id, first, after, drop_id, statuses };
@@ -105,7 +105,7 @@ impl Viewer {
     }
 }
 
-/// The drop to filter by, and whether its id can lead anywhere.
+/// Returns the drop to filter by, and whether its id is valid.
 fn drop_filter(drop_id: Option<ID>) -> (Option<DropId>, bool) {
     match drop_id {
         None => (None, true),

@@ -1,8 +1,8 @@
-//! One execution of an event for everyone who watches with the same words.
+//! Executes each event once for all subscribers with the same document and variables.
 //!
-//! Ten thousand open pages send the same document with the same variables. How an update of a drop looks is worked out
-//! once, for whoever is told first, and written down once: for the others it is bytes.
-//! Events are executed as nobody, for nothing below a subscription is somebody's own.
+//! Ten thousand open pages send the same document with the same variables. An update of a drop is executed and
+//! serialized once, for the first subscriber that needs it; the others get the bytes. Events are executed anonymously,
+//! because nothing below a subscription is private.
 
 mod subscriber;
 
@@ -35,37 +35,37 @@ use super::{
 use crate::{app::App, drops::DropStatus, feed::Shown, ids::DropId, read_time::ReadTime};
 use subscriber::Subscriber;
 
-/// Ways of asking that are kept track of; who asks in yet another way has updates of their own.
+/// Maximum number of subscriptions that are shared; subscribers with further ones get their own updates.
 const MOST_SUBSCRIPTIONS: usize = 1_000;
 
-/// Drops of which a subscription keeps the newest update. Nobody watches so many; without a bound those that are long over
-/// would stay for as long as somebody watches the board.
+/// Maximum number of drops whose newest updates a subscription keeps. Nobody watches so many; without a bound, drops
+/// that ended long ago would stay for as long as somebody watches the board.
 const MOST_DROPS: usize = 1_000;
 
-/// Who comes later gets an update anew: the names in it are those of so long ago, and where the drop changed while its
-/// lists were read, those are not quite of its version.
+/// How long an update is reused: its usernames may be that old, and if the drop changed while its lists were read, they
+/// do not quite match its version.
 const GOOD_FOR: Duration = Duration::from_secs(10);
-/// Updates of one drop that are kept: while the newest is told, some still ask for the one before.
+/// Updates kept per drop: while the newest is sent, some subscribers still need the one before.
 const MOST_UPDATES: usize = 3;
-/// What went wrong for one may go right for the next, but not for ten thousand one after another.
+/// How long a failed update is reused: a retry may succeed, but ten thousand subscribers must not each retry in turn.
 const FAILURE_GOOD_FOR: Duration = Duration::from_millis(100);
 
-/// A GraphQL response, written down.
+/// A serialized GraphQL response.
 pub type Payload = Arc<str>;
 
-/// Who watches with which words, and what it takes to work out updates for them.
+/// The shared subscriptions, and what it takes to execute their updates.
 #[derive(Clone)]
 pub struct FanOut(Arc<Inner>);
 
 struct Inner {
     schema: Schema,
     app: App,
-    /// Where updates are worked out.
+    /// The runtime that executes updates.
     readers: Handle,
     subscriptions: Mutex<HashMap<Key, Weak<SharedSubscription>>>,
 }
 
-/// What makes two subscriptions the same.
+/// What two subscriptions must have in common to be shared.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     document: String,
@@ -73,7 +73,7 @@ struct Key {
     variables: String,
 }
 
-/// A subscription that some watch with.
+/// A subscription shared by all subscribers with its key.
 struct SharedSubscription {
     fan_out: FanOut,
     key: Key,
@@ -81,13 +81,13 @@ struct SharedSubscription {
     variables: Variables,
     /// The newest updates of each drop.
     rendered: Mutex<HashMap<DropId, Vec<Rendered>>>,
-    /// Whether somebody works out an update.
+    /// Whether an update is being executed.
     is_busy: AtomicBool,
-    /// Heard by those who wait for it.
+    /// Notifies those who wait for that update.
     done: Notify,
 }
 
-/// Held by the one who works out an update.
+/// Held while an update is executed.
 struct Turn(Arc<SharedSubscription>);
 
 impl Turn {
@@ -104,14 +104,14 @@ impl Drop for Turn {
     }
 }
 
-/// An update that was worked out.
+/// An executed update.
 #[derive(Clone)]
 struct Rendered {
     version: i32,
     status: DropStatus,
     payload: Payload,
     until: Instant,
-    /// Whether something is missing in it that may be there at another try.
+    /// Whether a part of it failed that may succeed on a retry.
     may_heal: bool,
 }
 
@@ -126,22 +126,22 @@ impl Rendered {
     }
 }
 
-/// How the resolver of a subscription is asked.
+/// What the resolver of a subscription is asked for.
 #[derive(Clone)]
 pub(super) enum SubscriptionMode {
-    /// For what it watches, which it leaves here.
+    /// The stream to watch, which it stores here.
     Watch(Arc<Mutex<Option<BoxStream<'static, Shown>>>>),
-    /// To show this.
+    /// An update that shows this state.
     Show(Shown),
 }
 
 impl FanOut {
-    /// Executes subscriptions to `schema` in full; their updates are worked out by `readers`.
+    /// Creates a fan-out that executes subscriptions to `schema`, and their updates on `readers`.
     pub fn new(schema: Schema, app: App, readers: Handle) -> Self {
         Self(Arc::new(Inner { schema, app, readers, subscriptions: Mutex::default() }))
     }
 
-    /// Executes a subscription. Its updates are worked out in the time of `payer` where it is the first to want one.
+    /// Executes a subscription. `payer` is charged for the updates that this subscriber is the first to need.
     ///
     /// # Errors
     /// Why there is nothing to watch.
@@ -163,7 +163,7 @@ impl FanOut {
         }
     }
 
-    /// The one that others have, if there is one.
+    /// Returns the subscription that others share, or a new one.
     fn subscription(&self, admitted: Admitted) -> Arc<SharedSubscription> {
         let Admitted { mut request, document, .. } = admitted;
         let words = Key {
@@ -195,14 +195,14 @@ impl FanOut {
 }
 
 impl SharedSubscription {
-    /// How `shown` looks in these words, or a later state, where there is no time for this one. `None`: there is nothing of it
-    /// to show.
+    /// Returns the update for `shown`, or for a later state if `payer` has no time left. `None`: there is nothing to
+    /// show.
     async fn render(self: &Arc<Self>, payer: &ReadTime, shown: Shown) -> Option<Rendered> {
         loop {
-            // Before the look, or what is done between the two would not be heard.
+            // Before the lookup, or a notification between the two would be missed.
             let mut done = pin!(self.done.notified());
             done.as_mut().enable();
-            // Who has used up their time hears of it, or of a newer one, when somebody else has worked it out; or later.
+            // A client without time left gets this update, or a newer one, once another has executed it; or waits.
             if let Err(later) = payer.is_left() {
                 if let Some(told) = self.find(&shown).or_else(|| self.find_newer(&shown)) {
                     return Some(told);
@@ -218,7 +218,7 @@ impl SharedSubscription {
                 done.await;
                 continue;
             };
-            // In a task of its own: whoever asked may be held up by a client that does not read, and all others wait.
+            // In its own task: the caller may be blocked by a client that does not read, and all others wait.
             let (version, status) = (shown.state.version, shown.status);
             let work = payer.pay_later().pay_for(async move { turn.0.work_out(shown).await });
             let task = self.fan_out.0.readers.spawn(work);
@@ -229,7 +229,7 @@ impl SharedSubscription {
         }
     }
 
-    /// What was worked out before.
+    /// Returns the cached update for `shown`.
     fn find(&self, shown: &Shown) -> Option<Rendered> {
         let told = self.rendered();
         let is_it = |told: &&Rendered| (told.version, told.status) == (shown.state.version, shown.status);
@@ -237,7 +237,7 @@ impl SharedSubscription {
         (Instant::now() < told.until).then(|| told.clone())
     }
 
-    /// What was worked out of a later version.
+    /// Returns the cached update for a later version.
     fn find_newer(&self, shown: &Shown) -> Option<Rendered> {
         let told = self.rendered();
         let newest = told.get(&shown.state.id)?.iter().max_by_key(|told| told.version)?;

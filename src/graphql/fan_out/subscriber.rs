@@ -1,4 +1,4 @@
-//! What one subscriber is told: each update once, and what failed again until it is right.
+//! What one subscriber is sent: each update once, and a failed one again once a retry succeeds.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Payload, Rendered, SharedSubscription};
 use crate::{drops::DropStatus, feed::Shown, ids::DropId, read_time::ReadTime};
 
-/// How long after a failure it is tried again; twice as long after each further one.
+/// Delay of the first retry after a failure; doubles after each further one.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(8);
 
@@ -16,14 +16,13 @@ pub(super) struct Subscriber {
     subscription: Arc<SharedSubscription>,
     payer: ReadTime,
     updates: BoxStream<'static, Shown>,
-    /// Later states that were told in place of earlier ones: their turn is still to come.
+    /// Later states that were sent in place of earlier ones; `updates` still has to yield them.
     ahead: Vec<(DropId, i32, DropStatus)>,
-    /// Boxed, for hardly anybody has one.
+    /// Boxed, because few subscribers have one.
     retry: Option<Box<Retry>>,
 }
 
-/// States of which something was missing when they were told. Where the drop does not change any more, nobody would ever tell
-/// it.
+/// States that were sent with something missing. If the drop does not change again, only a retry supplies it.
 struct Retry {
     states: VecDeque<Shown>,
     at: Instant,
@@ -62,7 +61,7 @@ impl Subscriber {
         }
     }
 
-    /// `None`: there is nothing to tell of it, or it was told.
+    /// Returns the update to send. `None`: there is nothing to show, or it was already sent.
     async fn tell(&mut self, shown: Shown) -> Option<Payload> {
         let (id, version, status) = (shown.state.id, shown.state.version, shown.status);
         self.retry_no_more(id);
@@ -84,14 +83,14 @@ impl Subscriber {
         Some(rendered.payload)
     }
 
-    /// Only what has healed is told.
+    /// Retries the first failed state. Returns the update only if that succeeded.
     async fn tell_again(&mut self) -> Option<Payload> {
         let shown = self.retry.as_ref()?.states.front()?.clone();
         let rendered = self.render(&shown).await;
         let retry = self.retry.as_mut()?;
         match rendered {
             Some(Rendered { may_heal: true, .. }) => {
-                // Those of other drops have their turn as well.
+                // Other drops get their turn too.
                 retry.states.rotate_left(1);
                 retry.wait = LAST_RETRY.min(retry.wait * 2);
                 retry.at = Instant::now() + retry.wait;
@@ -114,12 +113,12 @@ impl Subscriber {
     }
 
     async fn render(&mut self, shown: &Shown) -> Option<Rendered> {
-        // Nearly all find it rendered.
+        // Nearly always it is rendered already.
         if let Some(rendered) = self.subscription.find(shown) {
             return Some(rendered);
         }
         let rendered = Box::pin(self.subscription.render(&self.payer, shown.clone())).await?;
-        // One that failed is told again when it is its turn, for `shown` is what would be tried again.
+        // A failed one is sent again when it is its turn, because a retry would be of `shown`.
         if rendered.version > shown.state.version && !rendered.may_heal {
             self.ahead.push((shown.state.id, rendered.version, rendered.status));
         }

@@ -1,5 +1,5 @@
-//! Documents that were admitted, parsed: a client sends the same few again and again, and to read one costs more than to
-//! run it.
+//! The cache of admitted, parsed documents: clients send the same few repeatedly, and parsing one costs more than
+//! executing it.
 
 use std::sync::{
     Arc,
@@ -11,19 +11,19 @@ use async_graphql::parser::types::{ExecutableDocument, OperationDefinition};
 use super::variables;
 use crate::{cache::Cache, graphql::response};
 
-/// Documents that are kept; the least used make room.
+/// Maximum number of cached documents; the least recently used is evicted.
 const MOST_DOCUMENTS: usize = 256;
-/// A longer one is read each time. Parsed, a document takes some thirty times its text, so all of them take 32 MB at the
-/// most.
+/// Maximum length in bytes of a cached document; longer ones are parsed each time. A parsed document takes about thirty
+/// times its text, so all of them take at most 32 MB.
 const LONGEST: usize = 4 * 1024;
 
-/// A document that was admitted.
+/// An admitted document.
 pub(in crate::graphql) struct Document {
     pub(in crate::graphql) parsed: ExecutableDocument,
-    /// Whether something of ours is selected in it.
+    /// Whether filling fields were added to it.
     pub(in crate::graphql) is_filled: bool,
-    /// Whether that it is valid with some variables says something about others. Not where there are several operations: the
-    /// library compares the fragments of all of them with the variables of the one that is asked for.
+    /// Whether being valid with some variables means anything for others. Not with several operations: async-graphql
+    /// checks the fragments of all of them against the variables of the selected one.
     can_be_known: bool,
     is_valid: AtomicBool,
 }
@@ -35,7 +35,7 @@ impl Document {
         Self { can_be_known, is_filled, parsed, is_valid: AtomicBool::new(false) }
     }
 
-    /// The operation that was asked for.
+    /// Returns the selected operation.
     pub(in crate::graphql) fn operation(&self, name: Option<&str>) -> Option<&OperationDefinition> {
         let mut all = self.parsed.operations.iter();
         let found = match name {
@@ -47,18 +47,18 @@ impl Document {
         found.map(|(_, operation)| &operation.node)
     }
 
-    /// Whether it is known to be valid with any variables that [fit](variables::surely_fit).
+    /// Returns whether it is known to be valid with any variables that [fit](variables::surely_fit).
     pub(super) fn is_valid(&self) -> bool {
         self.is_valid.load(Ordering::Relaxed)
     }
 
-    /// It was validated and executed without an error.
+    /// Records that it was validated and executed without an error.
     pub(in crate::graphql) fn note_valid(&self) {
         self.is_valid.store(self.can_be_known, Ordering::Relaxed);
     }
 }
 
-/// The documents by their text.
+/// Documents by their text.
 pub(super) struct Documents(Cache<Box<str>, Arc<Document>>);
 
 impl Documents {
@@ -74,7 +74,7 @@ impl Documents {
         self.0.contains(text)
     }
 
-    /// Keeps a document whose text and selections were measured.
+    /// Caches a measured document, unless it is too long.
     pub(super) fn keep(&self, text: &str, document: &Arc<Document>) {
         if text.len() <= LONGEST {
             self.0.put(text.into(), document.clone());

@@ -1,8 +1,8 @@
-//! Stands before the schema, on every transport: nothing reaches it that was not admitted here.
+//! The gate in front of the schema, on every transport: only admitted requests reach the schema.
 //!
-//! The parser recurses and the validator expands fragments before any limit of theirs is asked, so a document of a
-//! few hundred bytes can overflow the stack or burn seconds of a processor. The text is measured before it is parsed,
-//! and the fragments are measured before they are expanded. A document is parsed once, and not again when it comes again.
+//! The parser recurses and the validator expands fragments before they check any limit, so a document of a few hundred
+//! bytes can overflow the stack or burn seconds of CPU time. So the text is measured before it is parsed, and the
+//! fragments before they are expanded. A document that is sent again is not parsed again.
 
 mod documents;
 mod selection;
@@ -31,27 +31,27 @@ use documents::Documents;
 
 /// A request that may be executed.
 pub struct Admitted {
-    /// With its document parsed.
+    /// The request, with its document parsed.
     pub request: Request,
-    /// What kind of operation it is.
+    /// The kind of the operation.
     pub kind: OperationType,
     pub(super) document: Arc<Document>,
-    /// Whether validation could find nothing: the document was found valid before, and the variables are of the types
-    /// that it declares, whatever they are this time.
+    /// Whether validation would find nothing: the document was found valid before, and the variables certainly have the
+    /// types that it declares.
     pub(super) is_surely_valid: bool,
 }
 
-/// What to do without a good token: how to get one, or be rid of it.
+/// Root fields allowed with an invalid token: they get a new one, or discard it.
 const OPEN_TO_BAD_TOKENS: [&str; 5] = ["signup", "login", "refresh", "logout", "__typename"];
 
 const INTROSPECTION: [&str; 2] = ["__schema", "__type"];
 
-/// Mutations in one request.
+/// Maximum number of mutations in one request.
 const MOST_MUTATIONS: usize = 10;
-/// Each of these hashes a password.
+/// Mutations that hash a password.
 const COSTLY: [&str; 2] = ["signup", "login"];
 
-/// The gate. Cloning is cheap and shares it.
+/// The gate. Clones are cheap and share their state.
 #[derive(Clone)]
 pub struct Gate(Arc<Inner>);
 
@@ -62,14 +62,14 @@ struct Inner {
 }
 
 impl Gate {
-    /// One that lets nothing past that is larger than `limits`, and questions about the schema only with `introspection`.
+    /// Creates a gate that enforces `limits`, and allows introspection only with `introspection`.
     pub fn new(limits: &Limits, introspection: bool) -> Self {
         variables::prepare();
         shape::prepare();
         Self(Arc::new(Inner { limits: *limits, introspection, documents: Documents::new() }))
     }
 
-    /// Whether the document was read before.
+    /// Returns whether the document is cached.
     pub fn knows(&self, text: &str) -> bool {
         self.0.documents.has(text)
     }
@@ -77,16 +77,16 @@ impl Gate {
     /// Parses and measures the request.
     ///
     /// # Errors
-    /// `ParseFailed`, `ValidationFailed`, `LimitPassed`, or `Unauthenticated` for a token that is not
-    /// good: but signing in, refreshing and logging out disregard it, or a client that sends its old token with
-    /// everything could never get a new one.
+    /// `ParseFailed`, `ValidationFailed`, `LimitPassed`, `BadUserInput` for the variables, or `Unauthenticated` for an
+    /// invalid token. Signing up or in, refreshing and logging out ignore the token, or a client that always sends its
+    /// old one could never get a new one.
     pub fn admit(&self, mut request: Request, credentials: &Credentials) -> Result<Admitted, ApiError> {
         let document = self.read(&request.query)?;
         let parsed = &document.parsed;
         let operation = chosen(parsed, request.operation_name.as_deref())?;
         let kind = operation.ty;
         let roots = selection::root_fields(parsed, operation);
-        // The library would answer with null, and no reason.
+        // async-graphql would answer null, without an error.
         if !self.0.introspection && roots.iter().any(|field| INTROSPECTION.contains(field)) {
             return Err(ApiError::ValidationFailed("This server answers no introspection.".to_owned()));
         }
@@ -100,7 +100,7 @@ impl Gate {
         if kind == OperationType::Subscription
             && !operation.selection_set.node.items.iter().all(|it| matches!(it.node, Selection::Field(_)))
         {
-            // The library does not look into fragments there, and would have nothing to watch.
+            // async-graphql ignores fragments there, and would have nothing to watch.
             return Err(ApiError::ValidationFailed(
                 "A subscription's field stands at its root by itself, and not in a fragment.".to_owned(),
             ));
@@ -110,7 +110,7 @@ impl Gate {
             return Err(ApiError::Unauthenticated);
         }
         check_variables(operation, &request)?;
-        // What is of no use is not kept either, for as long as a subscription lasts.
+        // A subscription would hold undeclared variables for as long as it lasts.
         let declared = |name: &Name| {
             operation.variable_definitions.iter().any(|definition| definition.node.name.node == *name)
         };
@@ -120,7 +120,7 @@ impl Gate {
         Ok(Admitted { request, kind, document, is_surely_valid })
     }
 
-    /// The document, within the limits.
+    /// Returns the document, if it is within the limits.
     fn read(&self, text: &str) -> Result<Arc<Document>, ApiError> {
         if let Some(known) = self.0.documents.find(text) {
             return Ok(known);
@@ -138,12 +138,12 @@ impl Gate {
     }
 }
 
-/// The document passed this limit.
+/// Refuses a document that exceeds this limit.
 fn passed(limit: &'static str, why: String) -> Result<(), ApiError> {
     Err(ApiError::LimitPassed { limit, why })
 }
 
-/// A request is one try at a password, or limits on tries would count requests in vain.
+/// Allows one password attempt per request, so that a limit on requests also bounds attempts.
 fn check_mutation(roots: &[&str]) -> Result<(), ApiError> {
     let tries = roots.iter().filter(|field| COSTLY.contains(field)).count();
     if roots.len() > MOST_MUTATIONS || tries > 1 {
@@ -154,8 +154,8 @@ fn check_mutation(roots: &[&str]) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Refuses variables that are not of their types. The library would refuse some only when it comes to the field, when an
-/// earlier field of a mutation has been done.
+/// Refuses variables of the wrong type. async-graphql would refuse some only at the field, after earlier fields of a
+/// mutation have run.
 fn check_variables(operation: &OperationDefinition, request: &Request) -> Result<(), ApiError> {
     for definition in &operation.variable_definitions {
         let VariableDefinition { name, var_type, default_value, .. } = &definition.node;
@@ -175,7 +175,7 @@ fn check_variables(operation: &OperationDefinition, request: &Request) -> Result
     Ok(())
 }
 
-/// The operation that the request is for.
+/// Returns the operation that the request selects.
 fn chosen<'a>(
     document: &'a ExecutableDocument,
     name: Option<&str>,

@@ -10,14 +10,14 @@ use async_graphql::{
 use super::{Limits, passed};
 use crate::graphql::{error::ApiError, response};
 
-/// What a selection comes to after expansion. A document grows with it, so everything saturates.
+/// The size of a selection after expansion, which may be huge, so all sums saturate.
 #[derive(Clone, Copy, Default)]
 struct Size {
     nodes: usize,
     depth: usize,
     aliases: usize,
     repeats: usize,
-    /// The most at one place.
+    /// The maximum at one place.
     directives: usize,
 }
 
@@ -31,8 +31,8 @@ impl Size {
     }
 }
 
-/// Refuses a document that grows too large, and fragments that contain themselves. The validator walks all of it, so
-/// all of it counts: operations that are not chosen and fragments that nobody uses as well.
+/// Refuses a document that expands too far, and fragments that contain themselves. The validator walks the whole
+/// document, so operations that are not selected and unused fragments count too.
 pub(super) fn measure(document: &ExecutableDocument, limits: &Limits) -> Result<(), ApiError> {
     let mut scale = Scale { document, known: HashMap::new(), open: HashSet::new() };
     let mut size = Size::default();
@@ -65,14 +65,14 @@ pub(super) fn measure(document: &ExecutableDocument, limits: &Limits) -> Result<
 
 struct Scale<'a> {
     document: &'a ExecutableDocument,
-    /// Each fragment is weighed once.
+    /// The sizes of fragments: each is measured once.
     known: HashMap<&'a str, Size>,
-    /// The fragments being weighed: one that comes up again contains itself.
+    /// The fragments being measured: one that recurs contains itself.
     open: HashSet<&'a str>,
 }
 
 impl<'a> Scale<'a> {
-    /// Recursion is bounded by the text's nesting and number of tokens.
+    /// Returns the size of `selections`. The text's nesting and number of tokens bound the recursion.
     fn weigh(&mut self, selections: &'a SelectionSet) -> Result<Size, ApiError> {
         let mut sum = Size::default();
         let mut keys = HashSet::new();
@@ -80,7 +80,7 @@ impl<'a> Scale<'a> {
             let (inner, directives) = match &selection.node {
                 Selection::Field(Positioned { node: field, .. }) => {
                     if response::is_filling(field) {
-                        // It is passed by below, where what an operation asks for is looked at.
+                        // `root_fields` skips this alias, so a client could hide a field behind it.
                         let why = "An alias of this name is the server's own.".to_owned();
                         return Err(ApiError::ValidationFailed(why));
                     }
@@ -96,7 +96,7 @@ impl<'a> Scale<'a> {
                     (self.weigh_fragment(&spread.fragment_name.node)?, &spread.directives)
                 }
             };
-            // A spread counts itself: one of a fragment that is not there is walked like any other.
+            // A spread counts itself: the validator walks one of a missing fragment like any other.
             let itself = Size { nodes: 1, directives: directives.len(), ..Size::default() };
             sum.add(Size { depth: inner.depth.saturating_add(1), ..inner });
             sum.add(itself);
@@ -108,7 +108,7 @@ impl<'a> Scale<'a> {
         if let Some(size) = self.known.get(name) {
             return Ok(*size);
         }
-        // The validator complains of a fragment that is not there.
+        // The validator reports a missing fragment.
         let Some(fragment) = self.document.fragments.get(name) else { return Ok(Size::default()) };
         if !self.open.insert(name) {
             return Err(ApiError::ValidationFailed(format!("The fragment {name} contains itself.")));
@@ -120,8 +120,8 @@ impl<'a> Scale<'a> {
     }
 }
 
-/// The names of the operation's own fields, as often as they are executed: a fragment that is spread twice counts
-/// twice. Only for a document that was measured, which bounds this.
+/// Returns the names of the operation's root fields, as often as they are executed: a fragment spread twice counts
+/// twice. Only for a measured document, which bounds the work.
 pub(super) fn root_fields<'a>(
     document: &'a ExecutableDocument,
     operation: &'a OperationDefinition,

@@ -1,4 +1,4 @@
-//! What passes the gate, and what the library makes of it.
+//! What the gate admits, and how async-graphql handles it.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -12,7 +12,7 @@ use proptest::{collection::vec, prelude::*, sample::select, test_runner::TestRun
 use super::*;
 use crate::graphql;
 
-/// The schema that validates a request and does nothing more: there is no service behind it.
+/// A schema that only validates requests, with no service behind it.
 pub(super) fn only_validating() -> graphql::Executable {
     graphql::builder().extension(OnlyValidate).finish()
 }
@@ -32,8 +32,7 @@ impl Extension for OnlyValidate {
     }
 }
 
-/// Who sets every limit as high as it goes still has a server that lives: a test's thread has a stack of the size of
-/// the runtime's.
+/// A server survives with every limit at its highest: a test thread's stack is as large as the runtime's.
 #[tokio::test]
 async fn the_highest_limits_are_survived() {
     let limits = Limits::highest();
@@ -52,7 +51,7 @@ async fn the_highest_limits_are_survived() {
     ] {
         let admitted = gate.admit(Request::new(&document), &Credentials::Anonymous);
         let request = admitted.unwrap_or_else(|error| panic!("{error:?}: {document}")).request;
-        // There is no service behind the schema, and none of these gets as far.
+        // There is no service behind the schema, and none of these reaches one.
         schema.whole.execute(request).await;
     }
 }
@@ -97,7 +96,7 @@ fn a_document_is_known_once_it_was_valid() {
 }
 
 const CASES: u32 = 6_000;
-/// A token may be replaced where there is a blank on both sides of it.
+/// A token with a blank on both sides may be replaced.
 const DOCUMENTS: [&str; 6] = [
     r#"mutation R($a: ReserveInput! , $b: [ID!] = ["x"] ){ reserve(input: $a ){ reservation { id } } }"#,
     r#"query Q($a: Int = 3 , $b: Boolean! ){ drops(first: $a ){ nodes { ...f @include(if: $b ) } } } fragment f on Drop { id }"#,
@@ -106,7 +105,7 @@ const DOCUMENTS: [&str; 6] = [
     r#"query($a: [DropStatus!] = [LIVE] ){ drops(statuses: $a reverse: true ){ pageInfo { hasNextPage } } }"#,
     r#"mutation { createDrop(input: {name: "x" price: {amount: 1 currency: "USD" } sizes: [] } ){ drop { id } } }"#,
 ];
-/// What a token is replaced with.
+/// Replacements for a token.
 const ELSE: [&str; 34] = [
     "",
     "{ id }",
@@ -144,7 +143,7 @@ const ELSE: [&str; 34] = [
     "LIVE",
 ];
 
-/// What is nearly a document of ours is refused, or is one. The library must not panic about it.
+/// A mutated document is refused or valid; async-graphql must not panic on it.
 #[test]
 fn what_is_nearly_a_document_is_answered() {
     let (gate, schema) = (Gate::new(&Limits::default(), true), only_validating());

@@ -3,7 +3,7 @@
 use super::{Limits, passed};
 use crate::graphql::error::ApiError;
 
-/// Counts bytes, tokens and open brackets, outside of strings and comments.
+/// Limits bytes, tokens, and open brackets outside strings and comments.
 pub(super) fn measure(text: &str, limits: &Limits) -> Result<(), ApiError> {
     if text.len() > limits.document_bytes {
         let (length, most) = (text.len(), limits.document_bytes);
@@ -37,8 +37,8 @@ pub(super) fn measure(text: &str, limits: &Limits) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The length in bytes of what stands at the start of `rest`, and whether it is a token. A string that is not
-/// closed goes on to the end: the parser will say so.
+/// Returns the length in bytes of the item at the start of `rest`, and whether it is a token. An unclosed string ends
+/// with its line, an unclosed block string with the text; the parser reports it.
 fn token(rest: &str, first: char) -> (usize, bool) {
     let until = |stop: fn(char) -> bool| rest.find(stop).unwrap_or(rest.len());
     match first {
@@ -60,13 +60,13 @@ fn string_length(rest: &str) -> usize {
     let mut at = quote.len();
     while let Some(tail) = rest.get(at..).filter(|tail| !tail.is_empty()) {
         if tail.starts_with(escape) {
-            // A lone backslash takes the character after it along.
+            // A lone backslash escapes the character after it.
             let after = tail.get(escape.len()..).and_then(|tail| tail.chars().next());
             at += escape.len() + if quote.len() == 1 { after.map_or(0, char::len_utf8) } else { 0 };
         } else if tail.starts_with(quote) {
             return at + quote.len();
         } else if quote.len() == 1 && tail.starts_with(['\n', '\r']) {
-            // Not a string after all: a plain one ends with its line, and what follows must be measured.
+            // Unclosed: a plain string ends with its line, and what follows must be measured.
             return at;
         } else {
             at += tail.chars().next().map_or(1, char::len_utf8);
@@ -106,7 +106,7 @@ mod tests {
             "(".repeat(33),
             format!("query($a: [Int] = {deep}) {{ a }}"),
             format!("{{ a @b(c: {}) }}", "[{a:".repeat(20)),
-            // A string that its line ends must not swallow what follows.
+            // A string that ends with its line must not hide what follows.
             format!("{{ a(b: \"\n{deep}"),
             format!("#\r{deep}"),
             format!("\"\"{deep}"),

@@ -1,4 +1,4 @@
-//! Sign-up, sign-in, refresh, logout.
+//! The mutations of accounts: sign-up, sign-in, refresh, logout.
 
 use async_graphql::{Context, Enum, InputObject, Object, SimpleObject};
 

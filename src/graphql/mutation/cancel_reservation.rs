@@ -1,4 +1,4 @@
-//! Cancel a reservation.
+//! The `cancelReservation` mutation.
 
 use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
 
@@ -57,7 +57,7 @@ pub(super) struct CancelReservationPayload {
     user_errors: Vec<CancelReservationUserError>,
 }
 
-/// The mutation that gives back what is held.
+/// The mutation that cancels a hold.
 #[derive(Default)]
 pub(super) struct CancelReservationMutation;
 

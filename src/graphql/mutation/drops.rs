@@ -1,4 +1,4 @@
-//! Creating and withdrawing drops.
+//! The mutations of drops.
 
 use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
 

@@ -1,4 +1,4 @@
-//! The root of mutations, put together from one file per feature.
+//! The root mutation type, merged from one file per feature.
 
 mod accounts;
 mod cancel_reservation;
@@ -63,7 +63,7 @@ pub(super) enum UserError {
 
 const LONGEST_KEY: usize = 255;
 
-/// Whether that can be an idempotency key.
+/// Checks that `key`, if given, is a valid idempotency key.
 fn check_key(key: Option<&str>) -> Result<(), ApiError> {
     let Some(key) = key else { return Ok(()) };
     let length = key.chars().count();
@@ -76,13 +76,13 @@ fn check_key(key: Option<&str>) -> Result<(), ApiError> {
     }
 }
 
-/// The parts of an answer of the stock that every payload has.
+/// Returns the parts of a stock answer that every payload has.
 fn parts<R>(answer: &Answer<R>) -> (Option<Reservation>, Option<SneakerDrop>) {
     let (reservation, drop) = (answer.reservation.clone(), SneakerDrop::new(answer.state.clone()));
     (reservation.map(|reservation| Reservation::new(reservation, Some(drop.clone()))), Some(drop))
 }
 
-/// Makes a type of refusals around its enum of codes.
+/// Defines a user error type for an enum of codes.
 macro_rules! user_error {
     ($(#[$doc:meta])* $name:ident, $code:ident) => {
         $(#[$doc])*
@@ -93,7 +93,7 @@ macro_rules! user_error {
         }
 
         impl $name {
-            /// `field` is the path below `input`; empty when no one field is to blame.
+            /// `field` is the path below `input`; empty if no single field is at fault.
             fn new(code: $code, message: impl Into<String>, field: &[&str]) -> Self {
                 let path = std::iter::once("input").chain(field.iter().copied()).map(str::to_owned);
                 Self { code, message: message.into(), field: (!field.is_empty()).then(|| path.collect()) }

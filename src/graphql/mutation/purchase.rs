@@ -1,4 +1,4 @@
-//! Purchase.
+//! The `purchase` mutation.
 
 use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
 
@@ -64,7 +64,7 @@ pub(super) struct PurchasePayload {
     user_errors: Vec<PurchaseUserError>,
 }
 
-/// The mutation that buys what is held.
+/// The mutation that purchases a hold.
 #[derive(Default)]
 pub(super) struct PurchaseMutation;
 
@@ -83,7 +83,7 @@ impl PurchaseMutation {
             None => Err(StockError::DropNotFound),
         };
         match answer {
-            // Somebody else's reservation must not be told apart from one that is not there, by its drop neither.
+            // Another buyer's reservation must look like one that does not exist, so its drop is left out too.
             Ok(Answer { refusal: Some(PurchaseRefusal::NotFound), .. }) | Err(StockError::DropNotFound) => {
                 let user_errors = vec![PurchaseRefusal::NotFound.into()];
                 Ok(PurchasePayload { purchase: None, reservation: None, drop: None, user_errors })

@@ -1,4 +1,4 @@
-//! Reserve.
+//! The `reserve` mutation.
 
 use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
 

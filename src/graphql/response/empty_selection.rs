@@ -1,7 +1,7 @@
-//! Objects of which nothing is selected: every field is skipped, or stands in fragments of other types. By the GraphQL
-//! specification (October 2021, 6.4.3) such an object is `{}`; async-graphql makes it null, whatever its type, and a client
-//! that was generated from the schema takes that for none. So where it could come to that, a field of our own is selected
-//! as well, and taken out of the answer again.
+//! Objects of which nothing is selected: every field is skipped, or is in fragments of other types. By the GraphQL
+//! specification (October 2021, 6.4.3) such an object is `{}`; async-graphql makes it null, whatever its type, which a
+//! client that was generated from the schema takes for a missing object. So where this may happen, we also select a
+//! filling field of our own, and remove it from the answer.
 
 use std::collections::HashMap;
 
@@ -15,16 +15,16 @@ use async_graphql::{
 
 use crate::graphql::shape;
 
-/// The field's alias. The gate refuses it to clients (`gate/selection.rs`).
+/// Alias of the filling field. The gate refuses it from clients (`gate/selection.rs`).
 const FILLING: &str = "__filling";
 
-/// Whether the field is ours.
+/// Returns whether this is the filling field.
 pub(in crate::graphql) fn is_filling(field: &Field) -> bool {
     field.alias.as_ref().is_some_and(|alias| alias.node == FILLING)
 }
 
-/// Selects something of each object of which the document may select nothing. Returns whether there is any. For a document
-/// that was measured, which bounds the recursion.
+/// Adds a filling field for each object of which the document may select nothing. Returns whether it added any. Only
+/// for a measured document, which bounds the recursion.
 pub(in crate::graphql) fn fill(document: &mut ExecutableDocument) -> bool {
     let ExecutableDocument { operations, fragments } = document;
     let mut filler = Filler { fragments, has_filled: false };
@@ -36,14 +36,14 @@ pub(in crate::graphql) fn fill(document: &mut ExecutableDocument) -> bool {
         let operation = &mut operation.node;
         let root = shape::root(operation.ty);
         filler.fill_below(&mut operation.selection_set.node, Some(&root));
-        // A subscription has one field at its root, and no event without it.
+        // A subscription has one root field, and no events without it.
         if operation.ty != OperationType::Subscription {
             filler.fill(&mut operation.selection_set.node, Some(&root));
         }
     }
     let names: Vec<Name> = filler.fragments.keys().cloned().collect();
     for name in names {
-        // None contains itself, so it is not missed.
+        // No fragment contains itself, so its removal goes unnoticed.
         let Some(mut fragment) = filler.fragments.remove(&name) else { continue };
         let on = fragment.node.type_condition.node.on.node.clone();
         filler.fill_below(&mut fragment.node.selection_set.node, Some(&on));
@@ -52,7 +52,7 @@ pub(in crate::graphql) fn fill(document: &mut ExecutableDocument) -> bool {
     filler.has_filled
 }
 
-/// Takes it out of the answer.
+/// Removes the filling fields from an answer.
 pub(super) fn empty(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -70,7 +70,7 @@ struct Filler<'a> {
 }
 
 impl Filler<'_> {
-    /// The objects within; `on` is the type that these are selected of, as far as it is known.
+    /// Fills the objects below `selections`; `on` is the type that these belong to, if known.
     fn fill_below(&mut self, selections: &mut SelectionSet, on: Option<&Name>) {
         for selection in &mut selections.items {
             match &mut selection.node {
@@ -108,8 +108,8 @@ impl Filler<'_> {
         self.has_filled = true;
     }
 
-    /// Whether something is selected with any variables. In an object type fragments apply, or are not valid; elsewhere it
-    /// depends on what is found.
+    /// Returns whether something is selected whatever the variables. In an object type, valid fragments always apply;
+    /// elsewhere that depends on the object found.
     fn surely_selects(&self, selections: &SelectionSet, of_object: bool) -> bool {
         selections.items.iter().any(|selection| match &selection.node {
             Selection::Field(field) => field.node.directives.is_empty(),

@@ -1,8 +1,9 @@
-//! The fields of an answer stand in the order in which they were selected (GraphQL specification, October 2021, 7.2.2).
+//! Puts the fields of an answer into the order in which they were selected (GraphQL specification, October 2021,
+//! 7.2.2).
 //!
-//! Our objects resolve theirs one after the other (`serial`), also because that takes a quarter less of a processor for a
-//! page. The fields of a query, and those of an interface, are resolved side by side by the library, and put in as they
-//! are done; what failed is put in at the end (`null_propagation.rs`).
+//! Our objects resolve their fields sequentially (`serial`), also because that takes a quarter less CPU time for a
+//! page. async-graphql resolves the fields of a query, and those of an interface, concurrently, and inserts each as it
+//! completes; failed fields are inserted at the end (`null_propagation.rs`).
 
 use async_graphql::{
     Value,
@@ -12,7 +13,7 @@ use async_graphql::{
 
 use crate::graphql::gate::Document;
 
-/// Brings the fields of an answer to this document into order.
+/// Restores the order of fields in an answer to this document.
 pub(super) fn restore(data: &mut Value, document: &Document, operation_name: Option<&str>) {
     let Some(operation) = document.operation(operation_name) else { return };
     let mut order = Order::default();
@@ -20,12 +21,12 @@ pub(super) fn restore(data: &mut Value, document: &Document, operation_name: Opt
     order.restore(data);
 }
 
-/// The keys that an object may have, in order, and what is selected in each.
+/// The keys that an object may have, in order, and the selection below each.
 #[derive(Default)]
 struct Order<'a>(IndexMap<&'a str, Order<'a>>);
 
 impl<'a> Order<'a> {
-    /// Of a document that was measured, which bounds the recursion.
+    /// Only for a measured document, which bounds the recursion.
     fn add(&mut self, selections: &'a SelectionSet, document: &'a ExecutableDocument) {
         for selection in &selections.items {
             match &selection.node {

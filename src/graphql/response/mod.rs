@@ -1,4 +1,4 @@
-//! What the library answers, made into what the GraphQL specification wants and clients rely on.
+//! Turns async-graphql's responses into what the GraphQL specification requires and clients rely on.
 
 mod empty_selection;
 mod field_order;
@@ -9,18 +9,18 @@ use async_graphql::Response;
 use super::gate::Document;
 pub(super) use empty_selection::{fill, is_filling};
 
-/// An operation that was executed.
+/// An executed operation.
 #[derive(Clone, Copy)]
 pub(super) struct Executed<'a> {
     pub(super) document: &'a Document,
     pub(super) operation_name: Option<&'a str>,
-    /// What its answer might cost at most.
+    /// Maximum cost of an answer.
     pub(super) most_cost: usize,
-    /// Whether fields may have been resolved in another order than they were selected in.
+    /// Whether fields may have been resolved in an order other than that of selection.
     pub(super) may_be_disordered: bool,
 }
 
-/// Gives nulls to the answer for what failed, its fields their places, and codes to the errors that the library made.
+/// Inserts nulls for failed fields, restores the order of fields, and adds codes to async-graphql's own errors.
 pub(super) fn finish(mut response: Response, executed: Executed<'_>) -> Response {
     let Executed { document, operation_name, most_cost, may_be_disordered } = executed;
     if response.is_err() {
@@ -35,11 +35,11 @@ pub(super) fn finish(mut response: Response, executed: Executed<'_>) -> Response
     for error in &mut response.errors {
         let extensions = error.extensions.get_or_insert_default();
         if extensions.get("code").is_none() {
-            // An argument that cannot be read stands at its field; anything else was found before a field ran.
+            // An invalid argument is reported at its field; any other error arose before a field ran.
             let code = if error.path.is_empty() { "GRAPHQL_VALIDATION_FAILED" } else { "BAD_USER_INPUT" };
             extensions.set("code", code);
         }
-        // The one limit that the library keeps, and it does not say so otherwise.
+        // The only limit that async-graphql enforces. Only the message identifies it.
         if error.message == "Query is too complex." {
             extensions.set("limit", "QUERY_MAX_COST");
             error.message = format!(

@@ -1,6 +1,6 @@
-//! Null where a field failed, and where a null may not stand, in what is around it: the first that may be null (GraphQL
-//! specification, October 2021, 6.4.4). async-graphql leaves a field out that failed, whatever its type, and a client that
-//! was generated from the schema relies on one that is there.
+//! Makes a failed field null or, if it is non-null, its nearest nullable ancestor (GraphQL specification, October 2021,
+//! 6.4.4). async-graphql omits a failed field, whatever its type, and a client that was generated from the schema
+//! relies on its presence.
 
 use async_graphql::{
     Name, PathSegment, Response, Value,
@@ -9,13 +9,13 @@ use async_graphql::{
 
 use crate::graphql::{gate::Document, shape};
 
-/// Puts nulls into an answer with errors to this document.
+/// Inserts nulls into an answer with errors to this document.
 pub(super) fn put(response: &mut Response, document: &Document, operation_name: Option<&str>) {
     let Response { data, errors, .. } = response;
-    // What was found before a field ran has no path, and no data.
+    // An error that arose before a field ran has no path, and no data.
     let paths: Vec<&[PathSegment]> =
         errors.iter().map(|error| error.path.as_slice()).filter(|path| !path.is_empty()).collect();
-    // All that failed first: an object of which every field failed is left out as a whole.
+    // Insert all failed fields first: an object of which every field failed is omitted as a whole.
     for path in &paths {
         fill(data, path);
     }
@@ -27,7 +27,7 @@ pub(super) fn put(response: &mut Response, document: &Document, operation_name: 
     }
 }
 
-/// Gives the field a null if there is nothing, and an object to whatever it is a field of.
+/// Inserts null for a missing field, and creates the missing objects around it.
 fn fill(value: &mut Value, path: &[PathSegment]) {
     match path.split_first() {
         Some((PathSegment::Field(key), rest)) => {
@@ -55,7 +55,7 @@ fn clear(value: &mut Value, path: &[PathSegment]) {
         place = match (segment, place) {
             (PathSegment::Field(key), Some(Value::Object(fields))) => fields.get_mut(key.as_str()),
             (PathSegment::Index(index), Some(Value::List(items))) => items.get_mut(*index),
-            // Something around it was cleared before.
+            // An ancestor was already cleared.
             _ => return,
         };
     }
@@ -64,7 +64,7 @@ fn clear(value: &mut Value, path: &[PathSegment]) {
     }
 }
 
-/// Of each place on the path, whether its type is nullable.
+/// Returns for each segment of the path whether its type is nullable.
 fn may_be_null(document: &Document, operation_name: Option<&str>, path: &[PathSegment]) -> Vec<bool> {
     let Some(operation) = document.operation(operation_name) else { return Vec::new() };
     let mut around = vec![(shape::root(operation.ty), &operation.selection_set.node)];
@@ -85,8 +85,9 @@ fn may_be_null(document: &Document, operation_name: Option<&str>, path: &[PathSe
                     .iter()
                     .map(|(found, field)| (shape::innermost(&found.base), &field.selection_set.node))
                     .collect();
-                // Fragments may have fields of different types under one key. The specification wants those to be nullable in
-                // the same places, and the library does not look: then null stands where it may for all of them.
+                // Fragments may have fields of different types under one key. The specification requires the same
+                // nullability of them, but async-graphql does not check it: so null appears only where all of them
+                // allow it.
                 let strictest = typed.iter().find(|(found, _)| !found.nullable).or(typed.first());
                 strictest.map(|(found, _)| *found)
             }
@@ -100,7 +101,7 @@ fn may_be_null(document: &Document, operation_name: Option<&str>, path: &[PathSe
     nullable
 }
 
-/// Adds the fields with this key, and the types that have them.
+/// Collects the fields with this key, and the types that have them.
 fn collect<'a>(
     document: &'a ExecutableDocument,
     on: &Name,

@@ -1,11 +1,11 @@
-//! Whether variables are of the types that their operation declares.
+//! Compares variables with the types that their operation declares.
 //!
-//! Beyond doubt, for a document that was valid before: of what GraphQL demands of a request only one thing hangs on the
-//! values, that an argument gets what it takes, and the place of a variable has been compared with its declared type.
-//! Whatever is not plain is called unsure, and the library looks at all of it again and says what is wrong.
+//! If they certainly fit, a document that was valid before needs no validation: of GraphQL's rules for a request only
+//! one depends on the values, that an argument gets what it accepts, and the use of a variable was compared with its
+//! declared type. Anything not plain counts as unsure, and async-graphql validates all of it again and reports errors.
 //!
-//! And where they do not, for every document: the library reads some values only when it comes to the field, when the
-//! mutations before it are done, and does not tell where in a value it is wrong.
+//! If they do not fit, the request is refused, whatever the document: async-graphql reads some values only at the
+//! field, after the mutations before it, and does not report the place within a value.
 
 #[cfg(test)]
 mod tests;
@@ -24,14 +24,14 @@ use async_graphql::{
 
 use crate::graphql::{date_time::DateTime, shape};
 
-/// Of a name that a client made up.
+/// Maximum length, in characters, of an unknown field's name in a message.
 const LONGEST_TOLD: usize = 40;
 
-/// What an input type of our schema takes.
+/// What an input type of our schema accepts.
 enum Input {
     Scalar,
     Enum(HashSet<String>),
-    /// The fields, and those that must be there.
+    /// All fields, and the names of the required ones.
     Object(HashMap<String, Type>, Vec<String>),
 }
 
@@ -61,17 +61,17 @@ static INPUTS: LazyLock<HashMap<String, Input>> = LazyLock::new(|| {
     inputs.chain(built_in).collect()
 });
 
-/// Reads the schema, which the first request would have to do.
+/// Reads the schema now, not at the first request.
 pub(super) fn prepare() {
     LazyLock::force(&INPUTS);
 }
 
-/// Whether the variables that are given surely are what `operation` declares. One that must be given and is not was
-/// refused before.
+/// Returns whether the given variables certainly fit what `operation` declares. A missing required one was refused
+/// before.
 pub(super) fn surely_fit(operation: &OperationDefinition, variables: &Variables) -> bool {
     operation.variable_definitions.iter().map(|definition| &definition.node).all(|definition| {
         match variables.get(&definition.name.node) {
-            // Null may be declared, and not be taken where the variable stands: its default makes up for it.
+            // A nullable variable with a default may be used where null is not accepted.
             Some(Value::Null) => false,
             Some(value) => fits(&definition.var_type.node, value),
             None => true,
@@ -101,12 +101,12 @@ fn fits(expected: &Type, value: &Value) -> bool {
     }
 }
 
-/// Where in a variable something does not fit, and why: told without the value, which may be a password.
+/// Where and why a variable does not fit, without the value, which may be a password.
 #[derive(Debug)]
 pub(super) struct Misfit {
-    /// Below the variable, such as `.sizes[2].stock`.
+    /// The path below the variable, such as `.sizes[2].stock`.
     path: String,
-    /// Goes on after that.
+    /// The rest of the message.
     why: String,
 }
 
@@ -124,8 +124,8 @@ impl Misfit {
     }
 }
 
-/// What is wrong with a variable, by the specification (October 2021, 6.1.2). The library would say so, of some values when
-/// it comes to the field, and not where.
+/// Returns what is wrong with a variable by the specification (October 2021, 6.1.2). async-graphql reports some values
+/// only at the field, and never the place.
 pub(super) fn find_misfit(expected: &Type, value: &Value) -> Option<Misfit> {
     match (&expected.base, value) {
         (_, Value::Null) => (!expected.nullable).then(|| Misfit::new("is null, and must not be")),
@@ -134,7 +134,7 @@ pub(super) fn find_misfit(expected: &Type, value: &Value) -> Option<Misfit> {
                 find_misfit(expected, value).map(|misfit| misfit.within(format_args!("[{index}]")))
             })
         }
-        // One value stands for a list of it.
+        // A single value stands for a list of one.
         (BaseType::List(expected), value) => find_misfit(expected, value),
         (BaseType::Named(name), value) => match (name.as_str(), value) {
             ("Int", Value::Number(number)) if is_int(number) => None,
@@ -184,7 +184,8 @@ fn is_int(number: &Number) -> bool {
     number.as_i64().is_some_and(|number| i32::try_from(number).is_ok())
 }
 
-/// A variable of a type that takes no input here: by its default the library would ask a type that is not there, and panic.
+/// Returns a variable whose type is not an input type of the schema: for its default, async-graphql would look up a
+/// missing type and panic.
 pub(super) fn find_unknown(document: &ExecutableDocument) -> Option<(&Name, &Type)> {
     fn named(of: &Type) -> &Name {
         match &of.base {
@@ -200,8 +201,8 @@ pub(super) fn find_unknown(document: &ExecutableDocument) -> Option<(&Name, &Typ
     })
 }
 
-/// Whether each argument is a variable or has none in it. Of one that is made of both the library looks at no part when a
-/// variable in it is not given: that it was found valid then means little.
+/// Returns whether each argument is a variable or contains none. If it mixes both and a variable in it is missing,
+/// async-graphql validates no part of it: having been valid then means little.
 pub(super) fn stand_alone(document: &ExecutableDocument) -> bool {
     let (mut open, mut values) = (Vec::new(), Vec::new());
     let mut directives: Vec<&[Positioned<Directive>]> = Vec::new();
@@ -231,6 +232,6 @@ pub(super) fn stand_alone(document: &ExecutableDocument) -> bool {
     }
     let arguments = directives.into_iter().flatten().flat_map(|directive| &directive.node.arguments);
     values.extend(arguments.map(|(_, value)| &value.node));
-    // A variable by itself is written with its sign in front, and nothing else is.
+    // Only a lone variable prints with a leading `$`.
     values.into_iter().all(|value| value.to_string().starts_with('$') || value.clone().into_const().is_some())
 }

@@ -1,4 +1,4 @@
-//! What counts as sure, held against the library's own validation.
+//! Compares what counts as sure with async-graphql's own validation.
 
 use std::cell::Cell;
 
@@ -151,7 +151,7 @@ fn values() -> impl Strategy<Value = Json> {
     })
 }
 
-/// What most random values are not.
+/// Values that often fit, unlike most random ones.
 fn likely() -> impl Strategy<Value = Json> {
     let text = || prop_oneof![4 => select(vec![json!("x"), json!("US 9")]), 1 => values()];
     let price = prop_oneof![
@@ -169,7 +169,7 @@ fn likely() -> impl Strategy<Value = Json> {
     ]
 }
 
-/// The library finds nothing in what is sure.
+/// async-graphql finds no errors in what counts as sure.
 #[test]
 fn what_is_sure_is_valid() {
     let schema = only_validating();
