@@ -1,21 +1,21 @@
-//! What a client takes for an answer.
+//! What a client accepts as an answer.
 
 use axum::http::{HeaderMap, header};
 
 use super::{answer::MediaType, stream::Framing};
 
-/// The `Accept` header, as far as it concerns us.
+/// The relevant part of the `Accept` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Accepted {
-    /// One answer as a whole, of the type that the client likes best. Clients that say nothing, or `*/*`, are old:
-    /// they get `application/json`.
+    /// The preferred media type for a single answer. Clients without the header, or with `*/*`, are taken for legacy
+    /// ones and get `application/json`.
     pub(super) whole: Option<MediaType>,
-    /// Many results in one answer. Only for clients that ask for it by name.
+    /// The framing of many results in one answer, only for clients that name it.
     pub(super) stream: Option<Framing>,
 }
 
 impl Accepted {
-    /// Reads the header.
+    /// Parses the header.
     pub(super) fn from_headers(headers: &HeaderMap) -> Self {
         let mut accepted = Self { whole: None, stream: None };
         let mut values =

@@ -1,4 +1,4 @@
-//! Where a client is.
+//! The address of a client.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,19 +7,19 @@ use ipnet::IpNet;
 
 use crate::{client::Client, config::ProxyHeader};
 
-/// The other end of the connection on which a request came.
+/// The remote address of the connection that a request came over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// The client of a request. Reads the header from its end, where the nearest proxy has written, for as long as what it
-/// says was written by a proxy that is trusted. Anybody may write there what they like before.
+/// Returns the client of a request. Reads the header from its end, where the nearest proxy appends, for as long as a
+/// trusted proxy wrote the entry. Anything before that may be forged.
 pub(super) fn client_of(peer: Peer, headers: &HeaderMap, said_in: ProxyHeader, trusted: &[IpNet]) -> Client {
     let (name, read): (_, fn(&str) -> Option<IpAddr>) = match said_in {
         ProxyHeader::XForwardedFor => ("x-forwarded-for", |hop| node(hop.trim())),
         ProxyHeader::Forwarded => ("forwarded", forwarded_for),
     };
     let lines = headers.get_all(name).iter().rev();
-    // At every comma, also within quotes: a client could open one that the proxy's words would be in.
+    // Splits at every comma, even within quotes: otherwise a client could open a quote around what the proxy appends.
     let hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
     let mut client = peer.0;
     for hop in hops {
@@ -32,19 +32,19 @@ pub(super) fn client_of(peer: Peer, headers: &HeaderMap, said_in: ProxyHeader, t
     Client::at(client)
 }
 
-/// Whether a proxy in front of the server is there.
+/// Returns whether `address` is a trusted proxy's.
 pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address.to_canonical()))
 }
 
-/// `for` of an element such as `for="[2001:db8::1]:4711";proto=https` (RFC 7239, section 6).
+/// Returns `for` of an element such as `for="[2001:db8::1]:4711";proto=https` (RFC 7239, section 6).
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
     let (_, found) = pairs.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
     node(found.trim().trim_matches('"'))
 }
 
-/// An address, with a port or without: some balancers write one also where the header has no standard.
+/// Parses an address with or without a port: some load balancers write one into `X-Forwarded-For` too.
 fn node(text: &str) -> Option<IpAddr> {
     let with_port = text.parse().map(|with_port: SocketAddr| with_port.ip());
     with_port.or_else(|_| text.trim_matches(['[', ']']).parse()).ok()
@@ -73,7 +73,7 @@ mod tests {
             ("proto=https; for=\"203.0.113.9:4711\"", "203.0.113.9"),
             ("for=\"[2001:db8:1:2::3]:4711\"", "2001:db8:1:2::"),
             ("for=\"[2001:db8:1:2::3]\"", "2001:db8:1:2::"),
-            // A quote that a client has opened hides nothing of what the proxy wrote after it.
+            // A quote that a client opened hides nothing of what the proxy appended after it.
             ("for=\"198.51.100.7, for=203.0.113.9", "203.0.113.9"),
             ("for=_hidden", "10.0.0.1"),
             ("for=unknown", "10.0.0.1"),
@@ -82,7 +82,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert("forwarded", forwarded.parse().unwrap());
-            // What the proxies do not write is the client's.
+            // The proxies do not write this header, so a client did.
             headers.insert("x-forwarded-for", "192.0.2.66".parse().unwrap());
             let client = client_of(peer, &headers, ProxyHeader::Forwarded, &trusted);
             assert_eq!(client.address(), expected.parse::<IpAddr>().unwrap(), "{forwarded}");
@@ -97,7 +97,7 @@ mod tests {
             ("192.0.2.1", &["203.0.113.9"], &ours, "192.0.2.1"),
             ("10.0.0.1", &["203.0.113.9"], &[], "10.0.0.1"),
             ("10.0.0.1", &["203.0.113.9"], &ours, "203.0.113.9"),
-            // What stands before the first address that is not trusted may be the client's invention.
+            // The client may have forged what stands before the first untrusted address.
             ("10.0.0.1", &["198.51.100.7, 203.0.113.9, 10.0.0.2"], &ours, "203.0.113.9"),
             ("10.0.0.1", &["198.51.100.7", "203.0.113.9"], &ours, "203.0.113.9"),
             ("10.0.0.1", &["203.0.113.9, nonsense"], &ours, "10.0.0.1"),

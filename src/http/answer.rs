@@ -1,4 +1,4 @@
-//! How an answer is dressed, after the GraphQL-over-HTTP specification.
+//! Status, headers and body of an answer, following the GraphQL-over-HTTP specification.
 
 use async_graphql::{Response as GraphqlResponse, ServerError, Value};
 use axum::{
@@ -13,9 +13,9 @@ use crate::graphql::json;
 /// The media type of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum MediaType {
-    /// `application/json`: every well-formed request is a 200, what came of it is in the body.
+    /// `application/json`: every well-formed request gets a 200, and errors are in the body.
     Json,
-    /// `application/graphql-response+json`: a request that could not be executed is a 4xx.
+    /// `application/graphql-response+json`: a request that could not be executed gets a 4xx or 5xx.
     GraphqlResponse,
 }
 
@@ -28,23 +28,23 @@ impl MediaType {
     }
 }
 
-/// An answer without data.
+/// An answer without `data`.
 #[derive(Serialize)]
 pub(super) struct Refusal<'a> {
     pub(super) errors: &'a [ServerError],
 }
 
-/// Marks a response to a request that was not executed.
+/// Marks the response to a request that was not executed.
 #[derive(Clone, Copy)]
 pub(super) struct NotExecuted;
 
-/// Whether this is no result but the reason why there is none: nothing was executed.
+/// Returns whether the request was refused before anything was executed.
 pub(super) fn was_refused(response: &GraphqlResponse) -> bool {
     let nothing = response.data == Value::Null && !response.errors.is_empty();
     nothing && response.errors.iter().all(|error| error.path.is_empty())
 }
 
-/// An executed request, or one that was refused before.
+/// Responds to a request that was executed, or refused before.
 pub(super) fn executed(media_type: MediaType, response: &GraphqlResponse) -> Response {
     let refused = was_refused(response);
     let status = match (refused, media_type) {
@@ -54,18 +54,18 @@ pub(super) fn executed(media_type: MediaType, response: &GraphqlResponse) -> Res
     respond(status, media_type, response, refused)
 }
 
-/// A request that is not one: its status tells so whatever the media type.
+/// Responds to a malformed request, with its error status whatever the media type.
 pub(super) fn malformed(status: StatusCode, media_type: MediaType, why: &str) -> Response {
     let error = crate::graphql::ApiError::BadUserInput(why.to_owned());
     respond(status, media_type, &error.into_response(), true)
 }
 
-/// A client that does too much at once, told so by the status whatever the media type, and when to come back.
+/// Responds to a client that is over a limit, with 429 whatever the media type, and when to retry.
 pub(super) fn turned_away(media_type: MediaType, error: &GraphqlResponse) -> Response {
     respond(StatusCode::TOO_MANY_REQUESTS, media_type, error, true)
 }
 
-/// In whole seconds, when the last of the errors that say so says to try again.
+/// Returns the longest `retryAfterMs` of the errors, in whole seconds.
 fn retry_after(response: &GraphqlResponse) -> Option<u64> {
     let errors = response.errors.iter().filter_map(|error| error.extensions.as_ref()?.get("retryAfterMs"));
     let millis =
@@ -78,7 +78,7 @@ fn refused_status(response: &GraphqlResponse) -> StatusCode {
     let Some(Value::String(code)) = code else { return StatusCode::BAD_REQUEST };
     match code.as_str() {
         "UNAUTHENTICATED" => StatusCode::UNAUTHORIZED,
-        // Not the client's mistake, and worth another try.
+        // Not the client's mistake, and worth a retry.
         "UNAVAILABLE" | "OVERLOADED" => StatusCode::SERVICE_UNAVAILABLE,
         "INTERNAL_SERVER_ERROR" => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
@@ -86,7 +86,7 @@ fn refused_status(response: &GraphqlResponse) -> StatusCode {
 }
 
 fn respond(status: StatusCode, media_type: MediaType, response: &GraphqlResponse, refused: bool) -> Response {
-    // A request that was not executed has no `data`, not even null.
+    // The answer to a request that was not executed has no `data`, not even null.
     let body = match refused {
         true => json(&Refusal { errors: &response.errors }),
         false => json(response),
@@ -101,7 +101,7 @@ fn respond(status: StatusCode, media_type: MediaType, response: &GraphqlResponse
     dressed
 }
 
-/// Bytes as an answer.
+/// Adds the status and the headers.
 fn dressed(status: StatusCode, media_type: MediaType, body: Bytes) -> Response {
     let headers = [
         (header::CONTENT_TYPE, media_type.header()),

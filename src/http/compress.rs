@@ -1,4 +1,4 @@
-//! Compression, for clients that ask for it; every browser does.
+//! Compression, for clients that accept it; every browser does.
 
 use std::{convert::Infallible, future::ready};
 
@@ -14,19 +14,19 @@ use tower_http::compression::{
     predicate::{NotForContentType, SizeAbove},
 };
 
-/// A smaller answer fits into a packet or two as it is.
+/// A smaller answer fits into a packet or two uncompressed.
 const COMPRESS_ABOVE: u16 = 1_024;
 
-/// Compresses what passes through it, unless it is compressed.
+/// Compresses responses that are not compressed already.
 pub(super) fn layer() -> CompressionLayer<impl Predicate> {
-    // An event waits in a compressor for more to come. The cost of the fastest level is paid by whoever asks for it.
+    // A compressor would hold an event back until more come. The fastest level, to save CPU time.
     let compressible = SizeAbove::new(COMPRESS_ABOVE)
         .and(NotForContentType::new("text/event-stream"))
         .and(NotForContentType::new("multipart/mixed"));
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressible)
 }
 
-/// What a client says about codings, as it says it.
+/// The values of a client's `Accept-Encoding` headers, verbatim.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Codings(Vec<HeaderValue>);
 
@@ -35,18 +35,18 @@ impl Codings {
         Self(headers.get_all(header::ACCEPT_ENCODING).iter().cloned().collect())
     }
 
-    /// In bytes.
+    /// Returns the length in bytes.
     pub(super) fn len(&self) -> usize {
         self.0.iter().map(HeaderValue::len).sum()
     }
 
-    /// The same, of memory of its own: what came is a part of all that was read from the connection.
+    /// Returns a copy in memory of its own: the original is a slice of the connection's read buffer.
     pub(super) fn copied(&self) -> Self {
         Self(self.0.iter().filter_map(|value| HeaderValue::from_bytes(value.as_bytes()).ok()).collect())
     }
 }
 
-/// The answer as it goes out, as a whole: a page of ten drops takes 50 µs to compress.
+/// Returns the whole answer as it is sent. To compress a page of ten drops takes 50 µs.
 pub(super) async fn whole(response: Response, codings: Codings) -> Response<Bytes> {
     let mut request = Request::new(Body::empty());
     for value in codings.0 {

@@ -1,4 +1,4 @@
-//! How many connections a client may hold.
+//! A limit on the open connections of each client.
 
 use std::{
     collections::HashMap,
@@ -7,14 +7,14 @@ use std::{
 
 use crate::client::Client;
 
-/// Counts what each client holds open.
+/// Counts the open connections of each client.
 #[derive(Clone)]
 pub(super) struct ConnectionLimit {
     most: usize,
     taken: Arc<Mutex<HashMap<Client, usize>>>,
 }
 
-/// One connection; given back when dropped.
+/// A permit for one connection, released on drop.
 pub(super) struct ConnectionPermit {
     client: Client,
     taken: Arc<Mutex<HashMap<Client, usize>>>,
@@ -25,7 +25,7 @@ impl ConnectionLimit {
         Self { most, taken: Arc::default() }
     }
 
-    /// A place for one more connection of this client's; `None`: it has all that it may have.
+    /// Takes a permit for one more connection of `client`; `None`: it is at the limit.
     pub(super) fn take(&self, client: Client) -> Option<ConnectionPermit> {
         let mut taken = lock(&self.taken);
         if taken.get(&client).is_some_and(|count| *count >= self.most) {

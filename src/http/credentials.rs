@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::{accounts::Accounts, graphql::Credentials};
 
-/// How often it is asked on a connection that stays open whether its token is still good.
+/// How often the token of a long-lived connection is checked.
 pub(super) const CHECK_TOKEN_EVERY: Duration = Duration::from_millis(500);
 
-/// What the `Authorization` header says. Anything there that is not a good bearer token is rejected, not ignored.
+/// Reads the `Authorization` header. Anything but a valid bearer token is rejected, not ignored.
 pub(super) fn from_headers(accounts: &Accounts, headers: &HeaderMap) -> Credentials {
     match headers.get(header::AUTHORIZATION) {
         None => Credentials::Anonymous,
@@ -18,8 +18,8 @@ pub(super) fn from_headers(accounts: &Accounts, headers: &HeaderMap) -> Credenti
     }
 }
 
-/// What the payload of `connection_init` says, under `authorization` or `Authorization`, by itself or among `headers`: the
-/// protocol leaves that open, and clients have both habits. `None`: it says nothing, or null.
+/// Reads the payload of `connection_init`: `authorization` or `Authorization`, at the top level or within `headers`.
+/// The protocol leaves that open, and clients do both. `None`: it is absent or null.
 pub(super) fn from_payload(accounts: &Accounts, payload: &Value) -> Option<Credentials> {
     let value = authorization(payload).or_else(|| authorization(payload.get("headers")?))?;
     match value {

@@ -1,7 +1,7 @@
-//! `/graphql` over HTTP: POST with JSON for everything, GET for queries.
+//! `/graphql` over HTTP: POST with JSON for all operations, GET for queries.
 //!
-//! A page can send a form or plain text to any origin without asking, and follow a link by GET: that neither can
-//! carry a mutation is the defence against forged requests.
+//! A page can send a form or plain text to any origin without a preflight, and follow a link by GET. Neither can carry
+//! a mutation, which is the defence against cross-site request forgery.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,10 +33,10 @@ use crate::{
     telemetry::Outcome,
 };
 
-/// A document may have 8 KiB where nothing else is set; the rest is for variables.
+/// By default a document may have 8 KiB; the rest is for variables.
 pub(super) const LARGEST_REQUEST: usize = 64 * 1024;
 
-/// A client that sends a byte now and then holds a place for no longer than this.
+/// Bounds how long a client can occupy a connection by sending its body slowly.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The parameters of a request (GraphQL over HTTP, "Request Parameters").
@@ -52,10 +52,10 @@ pub(super) struct Parameters {
 const NO_REQUEST: &str = "A request has a query, which is a string; operationName is a string, variables and extensions \
                           are objects, and each of the three may be left out.";
 
-/// Why a request is none.
+/// Why a request is malformed: the status and the message.
 struct Malformed(StatusCode, &'static str);
 
-/// Takes what comes to `/graphql`.
+/// Handles a request to `/graphql`.
 pub(super) async fn serve(State(site): State<Site>, request: Request) -> Response {
     let requests = site.app.metrics.graphql_requests.clone();
     let response = receive(site, request).await;
@@ -78,7 +78,7 @@ async fn receive(site: Site, request: Request) -> Response {
         };
     }
     let accepted = Accepted::from_headers(&parts.headers);
-    // A request that is none is told so in JSON, also to a client that wants a stream.
+    // A malformed request is answered in JSON, even to a client that accepts only a stream.
     let media_type = accepted.whole.unwrap_or(MediaType::Json);
     if accepted.whole.is_none() && accepted.stream.is_none() {
         let why = "The answer is application/graphql-response+json, application/json or, for a subscription, \
@@ -96,11 +96,11 @@ async fn receive(site: Site, request: Request) -> Response {
     }
 }
 
-/// Answers from memory where it can.
+/// Answers from the response cache if possible.
 async fn respond(site: &Site, parts: &Parts, accepted: Accepted, text: Bytes) -> Response {
     let by_get = parts.method == Method::GET;
     let requester = Requester::of(site, parts);
-    // Who shows a token that is not good has to learn that, whatever is asked.
+    // A client with an invalid token has to learn that, whatever it asks for, so it gets no cached answer.
     let media_type = accepted.whole.filter(|_| !matches!(requester.credentials, Credentials::Rejected));
     let key = media_type.and_then(|media_type| {
         CacheKey::new(text.clone(), by_get, media_type, Codings::from_headers(&parts.headers))
@@ -141,7 +141,7 @@ async fn execute(
     if matches!(ready, Ok(Ready::Mutation(_))) && parts.method == Method::GET {
         return not_allowed(media_type, "POST", "A mutation needs POST.");
     }
-    // A client that takes both gets a stream for a subscription only.
+    // A client that accepts both gets a stream only for a subscription.
     let wants_stream = accepted.whole.is_none() || matches!(ready, Ok(Ready::Subscription(_)));
     if let Some(framing) = accepted.stream.filter(|_| wants_stream) {
         return match requester.site.take_permit(parts) {
@@ -178,7 +178,7 @@ async fn execute(
     }
 }
 
-/// All that is dear about an answer, also to write and to compress it.
+/// Does all the expensive work of an answer: executes the query, serializes the result and compresses it.
 async fn answer_query(
     requester: Requester,
     admitted: Admitted,
@@ -201,7 +201,7 @@ fn not_allowed(media_type: MediaType, allowed: &'static str, why: &str) -> Respo
 }
 
 impl Parameters {
-    /// The request for a client that sends its documents whole; `None`: it sent none.
+    /// Returns the request of a client that does not use persisted queries; `None` if it has no document.
     pub(super) fn into_whole_request(mut self) -> Option<GraphqlRequest> {
         let document = self.query.take()?;
         Some(self.into_request(document))
@@ -209,7 +209,7 @@ impl Parameters {
 
     fn into_request(self, document: String) -> GraphqlRequest {
         let mut request = GraphqlRequest::new(document);
-        // Some clients send an empty name for none.
+        // Some clients send an empty name instead of none.
         request.operation_name = self.operation_name.filter(|name| !name.is_empty());
         if let Some(variables) = self.variables {
             request = request.variables(variables);
@@ -242,7 +242,7 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Malformed> 
 }
 
 fn read_json(body: &[u8]) -> Result<Parameters, Malformed> {
-    // Nearly all are read in one go. Whatever is wrong with the others is found out the long way.
+    // Fast path for nearly all requests; the slow path finds out what is wrong with the others.
     if body.starts_with(b"{")
         && let Ok(parameters) = serde_json::from_slice(body)
     {

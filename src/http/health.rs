@@ -1,4 +1,4 @@
-//! What operators' machines ask.
+//! Endpoints for monitoring.
 
 use std::sync::atomic::Ordering;
 
@@ -10,12 +10,12 @@ use axum::{
 
 use super::Site;
 
-/// The process lives.
+/// Reports that the process is alive.
 pub(super) async fn alive() -> &'static str {
     "alive\n"
 }
 
-/// Requests can be served. Fails while the server stops, so that a balancer sends no more.
+/// Reports whether requests can be served. Fails while the server stops, so that a load balancer sends no more.
 pub(super) async fn ready(State(site): State<Site>) -> Response {
     if site.stopping.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
@@ -29,7 +29,7 @@ pub(super) async fn ready(State(site): State<Site>) -> Response {
     }
 }
 
-/// The figures, for Prometheus.
+/// Returns the metrics in Prometheus's format.
 pub(super) async fn metrics(State(site): State<Site>) -> Response {
     site.app.db.record_pools();
     let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";

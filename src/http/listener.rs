@@ -1,4 +1,4 @@
-//! The way from a client's connection to the router.
+//! Accepts connections and passes their requests to the router.
 
 use std::{
     future::Future,
@@ -36,17 +36,17 @@ use super::{
 };
 use crate::{client::Client, telemetry::Metrics};
 
-/// How long a client may take for the head of a request, and stay silent between two.
+/// How long a client may take to send the head of a request, idle time between two requests included.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
-/// How long a client may take nothing of an answer: it lies in memory for as long.
+/// How long a client may stall the write of an answer, which stays in memory meanwhile.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
-/// How often it is told that connections are turned away.
+/// Shortest time between two warnings about refused connections.
 const WARN_EVERY: Duration = Duration::from_secs(60);
-/// Connections that wait to be taken.
+/// Length of the listen backlog.
 const WAITING_CONNECTIONS: u32 = 4_096;
 
-/// Listens, with room for a crowd: when a drop opens, thousands connect within a moment, and whoever finds the room full
-/// is not told so but tries again a fifth of a second later, or a whole one. The kernel may allow less
+/// Listens with a long backlog: when a drop opens, thousands connect at once, and a client that finds the backlog full
+/// is not refused but retries after a fifth of a second, or a whole one. The kernel may allow less
 /// (`net.core.somaxconn`).
 ///
 /// # Errors
@@ -58,8 +58,8 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(WAITING_CONNECTIONS)
 }
 
-/// Raises the number of files that this process may have open as far as it is allowed to: each socket is one, and the
-/// usual 1,024 are fewer than the pages that are open on the day of a drop. Returns what it is now.
+/// Raises the process's limit on open files to its hard limit: each socket is a file, and the usual 1,024 are fewer
+/// than the pages open on the day of a drop. Returns the limit in effect.
 pub fn raise_open_file_limit() -> Option<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
@@ -68,7 +68,7 @@ pub fn raise_open_file_limit() -> Option<u64> {
     }
 }
 
-/// The connections that are open.
+/// The open connections.
 pub(super) struct Connections(watch::Sender<bool>);
 
 impl Connections {
@@ -76,28 +76,29 @@ impl Connections {
         Self(watch::Sender::new(false))
     }
 
-    /// Lets each end with the answer to what it was asked, and waits for them.
+    /// Closes each connection after its in-flight request, and waits until all are closed.
     pub(super) async fn close(&self) {
         self.0.send_replace(true);
         self.0.closed().await;
     }
 }
 
-/// What a connection comes to.
+/// What is needed to serve a connection.
 pub(super) struct Acceptor {
     pub(super) router: Router,
-    /// Connections of one address.
+    /// The limit on connections per address.
     pub(super) connections: ConnectionLimit,
-    /// They bring the connections of many.
+    /// Exempt from that limit: they bring the connections of many clients.
     pub(super) trusted_proxies: Box<[IpNet]>,
     pub(super) metrics: Metrics,
     pub(super) open: Connections,
-    /// When the last warning of one that was turned away was written.
+    /// When a refused connection was last logged.
     pub(super) warned: Mutex<Option<Instant>>,
 }
 
 impl Acceptor {
-    /// Without a response: that would let whoever floods the server choose how much it works.
+    /// Records a refused connection. It gets no response: a client that floods the server must not decide how much work
+    /// that is.
     fn turn_away(&self, peer: Peer) {
         self.metrics.connections_refused.inc();
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,14 +113,15 @@ impl Acceptor {
     }
 }
 
-/// Takes connections until `shutdown` comes, those too that wait then: they are connected, as far as they know.
-/// `axum::serve` would do, had it a limit on how long a client may take to say what it wants.
+/// Accepts connections until `shutdown` completes, and then those still in the backlog: their clients see them as
+/// connected. `axum::serve` would do, but has no limit on how long a client may take to send a request.
 pub(super) async fn accept_until(
     listener: TcpListener,
     acceptor: &Acceptor,
     shutdown: impl Future<Output = ()>,
 ) {
-    // Its limit also counts for a client that says nothing, which one that finds out the version first does not keep.
+    // This builder's timeout also applies to a client that sends nothing; that of one that detects the version does
+    // not.
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
     tokio::pin!(shutdown);
@@ -131,14 +133,15 @@ pub(super) async fn accept_until(
         match accepted {
             Ok((stream, address)) => serve(stream, Peer(address.ip()), &http, acceptor),
             Err(error) => {
-                // Out of files, most likely: some close in a moment.
+                // Most likely the open-file limit is reached; some files will close in a moment.
                 tracing::warn!(%error, "cannot take a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
-    // The runtime learns of who waits a little late; the kernel knows, and whoever is left when the listener is closed is
-    // cut. So none comes between the last one and the end but in the time of a system call.
+    // The runtime learns of waiting connections a little late, and the kernel resets those that are left when the
+    // listener closes. So accept from the kernel directly: only a connection that comes within the time of a system
+    // call is lost.
     let Ok(listener) = listener.into_std() else { return };
     for _ in 0..WAITING_CONNECTIONS {
         let Ok((stream, address)) = listener.accept() else { return };
@@ -153,7 +156,7 @@ fn serve(stream: TcpStream, peer: Peer, http: &http1::Builder, acceptor: &Accept
         None if !is_trusted(peer.0, &acceptor.trusted_proxies) => return acceptor.turn_away(peer),
         permit => permit,
     };
-    // An error means that the connection is gone already.
+    // An error means that the connection is already gone.
     drop(stream.set_nodelay(true));
     let service = acceptor
         .router

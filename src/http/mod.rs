@@ -1,4 +1,4 @@
-//! The server: routes, transports, health, and how it starts and stops.
+//! The HTTP server: routes, transports, health checks, startup and graceful shutdown.
 
 mod accept;
 mod address;
@@ -59,38 +59,38 @@ use origin::Origins;
 use persisted::Persisted;
 use response_cache::ResponseCache;
 
-/// For this long after readiness began to fail new requests are still taken.
+/// How long new connections are still accepted after `/readyz` begins to fail.
 const NOTICE: Duration = Duration::from_millis(200);
-/// A client that has connected by then says what it wants within this time, or finds its connection closed.
+/// How long a client that has connected by then may take to send its request before its connection is closed.
 const FIRST_WORD_WITHIN: Duration = Duration::from_millis(250);
-/// How long requests under way may take once the server stops.
+/// How long in-flight requests may take once the server stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(6);
 /// How long sockets may take to close after that.
 const SOCKETS_CLOSE_WITHIN: Duration = Duration::from_secs(1);
-/// When a client that holds as many streams as it may should try again: one of them may have closed by then.
+/// When a client that has the maximum number of streams open should retry: one of them may have closed by then.
 const ROOM_AFTER: Duration = Duration::from_secs(10);
 
-/// What the server is asked for besides the services.
+/// Settings of the server, besides the services.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     /// Origins whose pages may call, besides the server's own.
     pub cors_origins: Vec<String>,
-    /// Who may say in a header where a client is.
+    /// Proxies whose header with the client's address is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// In which header.
+    /// That header.
     pub proxy_header: ProxyHeader,
-    /// How large a request may be, and what one client may have.
+    /// Limits on a request's size and on each client.
     pub limits: Limits,
-    /// Whether the page to explore the API is served.
+    /// Whether GraphiQL is served.
     pub graphiql: bool,
     /// Whether introspection is answered.
     pub introspection: bool,
-    /// Where queries and open pages run, and what comes over these. Requests, and with them mutations, run where the server
-    /// does.
+    /// The runtime of queries and open sockets, and of the operations sent over sockets. Requests, and so mutations,
+    /// run on the server's own runtime.
     pub readers: Handle,
 }
 
-/// What every route needs. Each layer has it, and a request goes through all of them.
+/// State shared by all routes. Each layer has a clone and each request passes through all of them, so cloning is cheap.
 #[derive(Clone)]
 struct Site(Arc<Inner>);
 
@@ -108,11 +108,11 @@ struct Inner {
     read_times: ReadTimes,
     trusted_proxies: Box<[IpNet]>,
     proxy_header: ProxyHeader,
-    /// Set when the server begins to stop: readiness fails first.
+    /// Set when the server begins to stop; `/readyz` fails from then on.
     stopping: Arc<AtomicBool>,
-    /// Tells open sockets to close.
+    /// Turns true when open sockets have to close.
     closing: watch::Receiver<bool>,
-    /// Held by each open socket.
+    /// Cloned by each open socket.
     socket_alive: mpsc::Sender<()>,
 }
 
@@ -124,7 +124,7 @@ impl Deref for Site {
     }
 }
 
-/// Serves until `shutdown` comes, then lets requests under way finish and closes sockets. Services are not stopped.
+/// Serves until `shutdown` completes, then waits for in-flight requests and closes sockets. Does not stop the services.
 pub async fn serve(
     listener: TcpListener,
     app: App,
@@ -170,13 +170,13 @@ pub async fn serve(
     close.send_replace(true);
     let Acceptor { router, open, .. } = acceptor;
     drop(router);
-    // Whoever has connected and not spoken yet would be sent away.
+    // A graceful shutdown closes a connection that has not sent anything yet, so give those a moment.
     tokio::time::sleep(FIRST_WORD_WITHIN).await;
     let all_answered = tokio::time::timeout(FINISH_WITHIN, open.close()).await.is_ok();
     if !all_answered {
         tracing::warn!("stopping with requests under way, or half said: not done within {FINISH_WITHIN:?}");
     }
-    // Upgraded connections are no longer the server's: each says goodbye for itself. The others hold what they hold too.
+    // Upgraded connections have left the server: each closes itself. Unanswered requests also hold a `socket_alive`.
     let all_gone = tokio::time::timeout(SOCKETS_CLOSE_WITHIN, sockets_gone.recv()).await.is_ok();
     if all_answered && !all_gone {
         tracing::warn!("stopping with sockets open: they did not close within {SOCKETS_CLOSE_WITHIN:?}");
@@ -191,7 +191,7 @@ fn router(site: Site, settings: &HttpSettings) -> Router {
         .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, header::ACCEPT])
         .expose_headers([header::RETRY_AFTER])
         .max_age(Duration::from_secs(3_600));
-    // Around one service, and not with `Router::layer`: that boxes what each layer makes of each route anew with each request.
+    // Layered around one service: `Router::layer` boxes each layer's service of each route again on every request.
     let graphql = ServiceBuilder::new()
         .layer(cors)
         .layer(compress::layer())
@@ -211,14 +211,14 @@ fn router(site: Site, settings: &HttpSettings) -> Router {
 }
 
 impl Site {
-    /// Who sent this.
+    /// Returns the client that sent the request.
     fn client(&self, parts: &Parts) -> Client {
         let peer = parts.extensions.get::<Peer>().copied();
         let Some(peer) = peer else { unreachable!("every request came over a connection") };
         client_of(peer, &parts.headers, self.proxy_header, &self.trusted_proxies)
     }
 
-    /// A place for a connection that stays open, of the client that sent this.
+    /// Takes a permit for a long-lived connection of the client that sent the request.
     fn take_permit(&self, parts: &Parts) -> Result<ConnectionPermit, ApiError> {
         let error = ApiError::TooManyOpen { limit: "STREAMS_PER_ADDRESS", retry_after: ROOM_AFTER };
         self.streams.take(self.client(parts)).ok_or(error)

@@ -1,4 +1,4 @@
-//! One operation on a transport with many results: a query or mutation gives one, a subscription many.
+//! One operation on a transport with many results: a query or mutation has one, a subscription many.
 
 use std::{
     pin::Pin,
@@ -16,40 +16,40 @@ use tokio::{
 
 use crate::graphql::{ApiError, Payload};
 
-/// What an operation has to say.
+/// An event of an operation.
 pub(super) enum Event {
     /// A result.
     Next(Payload),
-    /// It could not be executed.
+    /// The operation could not be executed.
     Error(Vec<ServerError>),
-    /// It is done.
+    /// The operation is complete.
     Complete,
 }
 
 impl Event {
-    /// The task that executed it panicked.
+    /// The event of an operation whose task panicked.
     pub(super) fn broken() -> Self {
         Self::Error(ApiError::internal("an operation broke off").into_response().errors)
     }
 }
 
-/// An operation under way: what it says, in order. What it takes to execute it, connections to PostgreSQL and turns at what
-/// others wait for too, is held by a [task of its own](by_itself): nobody else may have to wait until this client reads.
+/// An operation in progress, as the stream of its events. Resources of the execution, such as PostgreSQL connections
+/// and turns in queues, are held by a [task of its own](by_itself), so no one has to wait until this client reads.
 pub(super) struct Started {
     events: BoxStream<'static, Event>,
-    /// Whether it ends by itself, and soon: everything but a subscription. A server that stops waits for it.
+    /// Whether it ends soon by itself: true unless it is a subscription. A stopping server waits for it.
     pub(super) ends: bool,
 }
 
 impl Started {
-    /// One that was refused.
+    /// Returns an operation that was refused.
     pub(super) fn refused(error: ApiError) -> Self {
         let events = stream::iter([Event::Error(error.into_response().errors)]);
         Self { events: events.boxed(), ends: true }
     }
 
-    /// One that says one thing, `None` where its task panicked. It begins when it has a place among `answers`, which it has
-    /// until all is told.
+    /// Returns an operation with one event; `None` means that its task panicked. It starts once it has a permit of
+    /// `answers`, which it keeps until all its events are read.
     pub(super) fn once(
         answers: &Arc<Semaphore>,
         event: impl Future<Output = Option<Event>> + Send + 'static,
@@ -64,7 +64,7 @@ impl Started {
         Self { events: events.flatten_stream().boxed(), ends: true }
     }
 
-    /// A subscription.
+    /// Returns a subscription.
     pub(super) fn lasting(events: impl Stream<Item = Event> + Send + 'static) -> Self {
         Self { events: events.boxed(), ends: false }
     }
@@ -78,15 +78,15 @@ impl Stream for Started {
     }
 }
 
-/// The same stream, which keeps `permit` until it is dropped.
+/// Returns the same stream, which keeps `permit` until it is dropped.
 fn holding<S: Stream>(permit: OwnedSemaphorePermit, stream: S) -> impl Stream<Item = S::Item> {
     stream.inspect(move |_| {
         let _ = &permit;
     })
 }
 
-/// Starts a task on `runtime`, which ends with whoever waits for it. `None`: it panicked. The work itself is in the task
-/// alone: what waits may be kept for as long as a subscription lasts.
+/// Spawns `work` on `runtime`, aborted when the returned future is dropped. `None`: it panicked. Only the task holds
+/// the work itself, because the future may be kept for as long as a subscription lasts.
 pub(super) fn by_itself<W>(runtime: &Handle, work: W) -> impl Future<Output = Option<W::Output>> + use<W>
 where
     W: Future<Output: Send> + Send + 'static,

@@ -1,7 +1,7 @@
-//! Which pages may call. A browser tells the origin of a page; another program tells none and may.
+//! Which origins may call. A browser sends the origin of a page; other programs send none and may call.
 //!
-//! CORS only keeps an answer from a page. That a mutation is not executed for a foreign page takes a look at the
-//! origin itself, on the socket's upgrade above all: browsers do not ask before one.
+//! CORS only keeps the answer from a page. To keep a foreign page from executing a mutation the server has to check the
+//! origin itself, above all on a WebSocket upgrade, before which browsers send no preflight.
 
 use axum::{
     Extension,
@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{Site, answer::NotExecuted};
 
-/// The origins allowed besides the server's own.
+/// The allowed origins, besides the server's own.
 pub(super) struct Origins(Box<[String]>);
 
 impl Origins {
@@ -20,7 +20,7 @@ impl Origins {
         Self(allowed.into())
     }
 
-    /// Whether a request with these headers may be answered.
+    /// Returns whether a request with these headers is allowed.
     fn allow(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else { return true };
         let Ok(origin) = origin.to_str() else { return false };
@@ -28,8 +28,8 @@ impl Origins {
     }
 }
 
-/// The origin of a page that this server served: its host and port are the ones that were called. The scheme may
-/// differ behind a proxy that ends TLS.
+/// Returns whether `origin` is the server's own: its host and port are those of the `Host` header. The scheme may
+/// differ behind a proxy that terminates TLS.
 fn is_own(origin: &str, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let Some((host, origin)) = host.zip(Url::parse(origin).ok()) else { return false };
@@ -40,7 +40,7 @@ fn is_own(origin: &str, headers: &HeaderMap) -> bool {
     own.is_some_and(|own| own.eq_ignore_ascii_case(host))
 }
 
-/// What a foreign page is told, before anything is executed. A preflight only asks, and is answered by CORS.
+/// Refuses a foreign page before anything is executed. A preflight passes, because CORS answers it.
 pub(super) fn refuse(site: &Site, parts: &Parts) -> Option<Response> {
     let allowed = parts.method == Method::OPTIONS || site.origins.allow(&parts.headers);
     let refusal = (StatusCode::FORBIDDEN, "This origin may not call: see CORS_ORIGINS.\n");

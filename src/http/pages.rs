@@ -1,5 +1,5 @@
-//! Pages for people: GraphiQL, whole in this binary, so that it works without a network and under a policy that lets
-//! nothing else in.
+//! GraphiQL, embedded in the binary, so that it works without a network and under a content security policy that allows
+//! nothing else.
 
 use axum::{
     extract::Path,
@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 
-/// What the page may do: nothing but what this server serves. GraphiQL's editor writes styles into the page.
+/// The content security policy: only what this server serves. GraphiQL's editor writes inline styles.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \
                       object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -22,7 +22,7 @@ struct Asset {
 const JS: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 
-/// Another project's file, as `script/graphiql` compressed it.
+/// A third-party file, as compressed by `script/graphiql`.
 macro_rules! vendored {
     ($name:literal, $content_type:expr) => {
         Asset {
@@ -59,17 +59,17 @@ static ASSETS: [Asset; 8] = [
     own!("icon.svg", "image/svg+xml"),
 ];
 
-/// The server's address leads to the page to explore the API.
+/// Redirects the root to GraphiQL.
 pub(super) async fn home() -> Redirect {
     Redirect::temporary("/graphiql")
 }
 
-/// The page to explore the API.
+/// Serves GraphiQL.
 pub(super) async fn graphiql() -> Response {
     respond(&INDEX)
 }
 
-/// A file of it.
+/// Serves a file of GraphiQL.
 pub(super) async fn asset(Path(name): Path<String>) -> Response {
     match ASSETS.iter().find(|asset| asset.name == name) {
         Some(asset) => respond(asset),
@@ -81,10 +81,10 @@ fn respond(asset: &Asset) -> Response {
     let headers = [
         (header::CONTENT_TYPE, asset.content_type),
         (header::CONTENT_SECURITY_POLICY, POLICY),
-        // For whoever does not know `frame-ancestors`.
+        // For browsers without `frame-ancestors`.
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
-        // Checked at each visit: another version of the server may stand here tomorrow.
+        // Revalidated on each visit: the next version of the server may have other files.
         (header::CACHE_CONTROL, "no-cache"),
     ];
     let mut response = (headers, asset.bytes).into_response();

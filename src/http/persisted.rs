@@ -1,7 +1,7 @@
-//! Automatic persisted queries, as Apollo's link speaks them: a client sends the hash of its document, and the document
-//! itself once, when the server does not know it.
+//! Automatic persisted queries, compatible with Apollo's link: a client sends the hash of its document, and the
+//! document itself once, if the server does not know it.
 //!
-//! Only documents that were admitted are kept, a bounded number of them; the least used make room.
+//! Only admitted documents are kept, in a bounded LRU cache.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 
 use crate::{cache::Cache, graphql::ApiError};
 
-/// Some eight megabytes at the longest document that is admitted by default.
+/// About eight megabytes if each document has the default maximum size.
 const MOST_DOCUMENTS: usize = 1_000;
 
-/// The documents that are kept.
+/// The cached documents.
 pub(super) struct Persisted(Cache<Hash, Arc<str>>);
 
 type Hash = [u8; 32];
@@ -27,7 +27,7 @@ struct Extension {
     sha256_hash: String,
 }
 
-/// A document that may be kept once it is admitted.
+/// A document to keep once it is admitted.
 pub(super) struct Candidate(Hash);
 
 impl Persisted {
@@ -35,11 +35,11 @@ impl Persisted {
         Self(Cache::new(MOST_DOCUMENTS))
     }
 
-    /// The document of a request: its own, or the one that its hash names. A document that comes with its hash is to
-    /// be [kept](Self::keep). `Ok(None)`: there is neither.
+    /// Returns the document of a request: its own, or the one that its hash names. A document that comes with its hash
+    /// should be [kept](Self::keep). `Ok(None)`: the request has neither.
     ///
     /// # Errors
-    /// The hash is unknown, no hash, or another document's.
+    /// The hash is unknown, malformed, or does not match the document.
     pub(super) fn resolve(
         &self,
         document: Option<String>,
@@ -65,7 +65,7 @@ impl Persisted {
         }
     }
 
-    /// Keeps a document that was admitted.
+    /// Keeps an admitted document.
     pub(super) fn keep(&self, candidate: Candidate, document: &str) {
         self.0.put(candidate.0, document.into());
     }

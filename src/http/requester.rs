@@ -1,4 +1,4 @@
-//! Who sends operations, over a connection that stays open or in a request: what they may have executed, and when.
+//! The sender of operations, over any transport: which are admitted, when they run, and where.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,11 +20,11 @@ use crate::{
     read_time::{Payment, ReadTime},
 };
 
-/// A client that has no time left is kept waiting for so long before it is refused: told at once, one that does not heed it
-/// would ask thousands of times a second.
+/// How long a client without read time left waits before it is refused. If it were refused at once, one that ignores
+/// `retryAfterMs` would retry thousands of times a second.
 const REFUSED_AFTER: Duration = Duration::from_millis(250);
 
-/// Who sends an operation.
+/// The sender of an operation.
 #[derive(Clone)]
 pub(super) struct Requester {
     pub(super) site: Site,
@@ -32,9 +32,9 @@ pub(super) struct Requester {
     pub(super) client: Client,
 }
 
-/// An operation whose turn it is.
+/// An admitted operation that may run now.
 pub(super) enum Ready {
-    /// With the time of a processor that it is executed in.
+    /// With the payment for its CPU time.
     Query(Admitted, Payment),
     Mutation(Admitted),
     Subscription(Admitted),
@@ -48,16 +48,16 @@ impl Ready {
 }
 
 impl Requester {
-    /// Whoever sent this.
+    /// Returns the sender of a request.
     pub(super) fn of(site: &Site, parts: &Parts) -> Self {
         let credentials = credentials::from_headers(&site.app.accounts, &parts.headers);
         Self { site: site.clone(), credentials, client: site.client(parts) }
     }
 
-    /// Reads a request's document, and waits until there is time for it where it is a query, or was new and is refused.
+    /// Admits a request's document. Waits for read time if it is a query, or a new document that is refused.
     ///
     /// # Errors
-    /// The gate's, or no time is left.
+    /// The gate's, or `RateLimited` if no read time is left.
     pub(super) async fn admit(&self, request: Request) -> Result<Ready, ApiError> {
         let payer = self.payer();
         let is_new = !self.site.gate.knows(&request.query);
@@ -83,8 +83,8 @@ impl Requester {
         })
     }
 
-    /// A document that nobody has sent before may take as long to read as a query to execute, and is read in the same place:
-    /// what sells does not wait for it.
+    /// Admits the document. To read a new one may take as long as to execute a query, so that runs on the readers'
+    /// runtime, where it does not delay sales.
     async fn read(&self, payer: &ReadTime, request: Request, is_new: bool) -> Result<Admitted, ApiError> {
         let (site, credentials) = (self.site.clone(), self.credentials);
         if !is_new {
@@ -100,8 +100,7 @@ impl Requester {
         graphql::execute(&self.site.schema, admitted, &self.site.app, self.credentials, self.client).await
     }
 
-    /// Starts an operation. `answers` bounds how many queries and mutations are executed before the answers to earlier ones
-    /// are taken.
+    /// Starts an operation. `answers` bounds how many queries and mutations run, or have answers that are not read yet.
     pub(super) fn start(&self, ready: Ready, answers: &Arc<Semaphore>) -> Started {
         match ready {
             Ready::Query(admitted, payment) => {
@@ -112,8 +111,8 @@ impl Requester {
         }
     }
 
-    /// Reads a request's document and starts it where others would wait too, on one connection for many operations: whatever
-    /// has to wait for time does so when it has a place among `answers`.
+    /// Admits a request and starts it at once, for a connection whose other operations must not wait. An operation that
+    /// has to wait for read time does so once it has a permit of `answers`.
     pub(super) async fn start_at_once(&self, request: Request, answers: &Arc<Semaphore>) -> Started {
         let payer = self.payer();
         let is_new = !self.site.gate.knows(&request.query);
@@ -131,7 +130,7 @@ impl Requester {
                 OperationType::Mutation => self.start_mutation(admitted, answers),
                 OperationType::Subscription => self.start_subscription(admitted),
             },
-            // To read it took time as well.
+            // Reading the document took time as well.
             Err(error) if is_new => Started::once(answers, async move {
                 let no_time = wait_for_time(&payer).await.err();
                 Some(Event::Error(no_time.unwrap_or(error).into_response().errors))
@@ -169,7 +168,7 @@ impl Requester {
     fn start_subscription(&self, admitted: Admitted) -> Started {
         let (site, credentials, payer) = (self.site.clone(), self.credentials, self.payer());
         let subscribed = by_itself(&self.site.readers, async move {
-            // It may wait, but is not refused: nobody asks again for a page that was not told.
+            // It may wait but is not refused: a page that missed its subscription would not ask again.
             drop(wait_for_time(&payer).await);
             let payment = payer.pay_later();
             match payment.pay_for(site.fan_out.subscribe(admitted, credentials, payer)).await {
@@ -179,7 +178,7 @@ impl Requester {
         });
         let events =
             subscribed.map(|events| events.unwrap_or_else(|| stream::iter([Event::broken()]).boxed()));
-        // An error is the last word of its operation.
+        // An error ends its operation.
         Started::lasting(events.flatten_stream().chain(stream::iter([Event::Complete])))
     }
 
@@ -191,12 +190,12 @@ impl Requester {
         }
     }
 
-    /// Whether they showed a token that was good.
+    /// Returns whether the sender has shown a valid token.
     pub(super) fn is_signed_in(&self) -> bool {
         matches!(self.credentials, Credentials::SignedIn(_))
     }
 
-    /// Whether their token has run out, or its session ended, since they showed it.
+    /// Returns whether the sender's token has expired, or its session ended, since it was shown.
     pub(super) fn was_signed_out(&self) -> bool {
         match &self.credentials {
             Credentials::SignedIn(caller) => !self.site.app.accounts.session_lives(caller),
@@ -209,12 +208,12 @@ impl Requester {
     }
 }
 
-/// Without that word no mutation is in it, and only those never wait.
+/// Returns whether the document may contain a mutation, which never waits. Without that word it has none.
 fn may_mutate(request: &Request) -> bool {
     request.query.contains("mutation")
 }
 
-/// Who has no time left waits for it, and is refused where that takes long.
+/// Waits until the client has read time left, and refuses it if that takes too long.
 async fn wait_for_time(payer: &ReadTime) -> Result<Payment, ApiError> {
     let refused_at = Instant::now() + REFUSED_AFTER;
     loop {

@@ -1,9 +1,9 @@
-//! Subscriptions over plain HTTP, for clients without a WebSocket: server-sent events as graphql-sse has them
-//! (distinct connections mode), and Apollo's multipart subscriptions.
+//! Subscriptions over plain HTTP, for clients without a WebSocket: server-sent events as in graphql-sse (distinct
+//! connections mode), and Apollo's multipart subscriptions.
 //!
-//! When the server stops both break off, as where a network fails: clients take that for a reason to come back, and an
-//! answer that just ends for all that there was. With the session of their token they end with the error that says so, and
-//! not with a completion: a client that signs in again goes on.
+//! When the server stops, a stream breaks off as in a network failure: clients then reconnect, whereas they take a
+//! regular end for completion. When the session of its token ends, a stream ends with UNAUTHENTICATED and without a
+//! completion, so a client that signs in again resumes.
 //! Nothing is queued for a client that does not read: the next update is made when there is room for it.
 
 use std::time::Duration;
@@ -25,10 +25,10 @@ use super::{
 };
 use crate::graphql::{ApiError, json};
 
-/// A proxy cuts a connection on which nothing comes, often after 30 or 60 seconds.
+/// Proxies close a connection that is idle, often after 30 or 60 seconds.
 const HEARTBEAT: Duration = Duration::from_secs(12);
 
-/// How events are written down.
+/// The wire format of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     /// `text/event-stream`.
@@ -52,7 +52,7 @@ impl Framing {
         }
     }
 
-    /// What comes before the first event.
+    /// Returns what precedes the first event.
     fn opening(self) -> &'static str {
         match self {
             Self::EventStream => ":\n\n",
@@ -60,7 +60,7 @@ impl Framing {
         }
     }
 
-    /// The last word to a client whose token has run out. Multipart has errors of the transport for that.
+    /// Returns the last message to a client whose token is no longer valid. Multipart has transport errors for that.
     fn signed_out(self) -> String {
         let errors = ApiError::Unauthenticated.into_response().errors;
         let errors = json(&errors);
@@ -70,7 +70,7 @@ impl Framing {
         }
     }
 
-    /// An event as bytes; a refusal is a result like any other to these clients.
+    /// Formats an event; these protocols send a refusal as a result.
     fn frame(self, event: &Event) -> String {
         let payload = match event {
             Event::Next(payload) => payload.as_ref(),
@@ -79,7 +79,7 @@ impl Framing {
         };
         match (self, event) {
             (Self::EventStream, Event::Complete) => "event: complete\ndata:\n\n".to_owned(),
-            // A refusal is the last word of an operation, and this protocol ends with `complete`.
+            // A refusal ends its operation, and this protocol ends with `complete`.
             (Self::EventStream, Event::Error(_)) => {
                 format!("event: next\ndata: {payload}\n\nevent: complete\ndata:\n\n")
             }
@@ -91,13 +91,13 @@ impl Framing {
     }
 }
 
-/// A part with the boundary that closes it. Clients wait for that one: were it sent with the part after, each update
-/// would arrive with the next.
+/// Formats a part, followed by the boundary that closes it. Clients wait for that boundary: if it were sent with the
+/// next part, each update would arrive one late.
 fn part(body: &str) -> String {
     format!("\r\ncontent-type: application/json\r\n\r\n{body}\r\n--graphql")
 }
 
-/// Nothing more comes, though the operation is not done.
+/// Ends the body of an operation that is not complete.
 #[derive(Debug, thiserror::Error)]
 #[error("the server stops")]
 struct Stopping;
@@ -112,7 +112,7 @@ struct Writer {
     _permit: ConnectionPermit,
 }
 
-/// Writes an operation's events until it is done.
+/// Responds with the events of an operation until it completes.
 pub(super) fn respond(
     framing: Framing,
     requester: Requester,
@@ -137,7 +137,7 @@ pub(super) fn respond(
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(framing.content_type())),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        // nginx collects an answer before it passes it on, unless it is told.
+        // Keeps nginx from buffering the response.
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     (headers, Body::from_stream(opening.chain(frames))).into_response()

@@ -1,7 +1,7 @@
-//! `/graphql` over a WebSocket: graphql-transport-ws, as the graphql-ws project's PROTOCOL.md has it.
+//! `/graphql` over a WebSocket: graphql-transport-ws, as specified in the graphql-ws project's PROTOCOL.md.
 //!
-//! One task per socket reads and writes; operations run in tasks of their own. Few answers are waiting for a client that does
-//! not read; a write that takes too long ends the socket.
+//! One task per socket reads and writes; operations run in tasks of their own. The number of answers waiting for a
+//! client is bounded, and a write that takes too long ends the socket.
 
 mod protocol;
 
@@ -35,24 +35,24 @@ use crate::{
 use protocol::{ClientMessage, Goodbye};
 
 const PROTOCOL: &str = "graphql-transport-ws";
-/// A client says `connection_init` within this time. The graphql-ws server's default.
+/// Deadline for `connection_init`, the graphql-ws server's default.
 const INIT_WITHIN: Duration = Duration::from_secs(3);
-/// How often a silent client is asked whether it is there.
+/// Interval of pings.
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// A client from which nothing came for this long, pongs included, is gone.
+/// A client that sent nothing for this long, not even a pong, is considered gone.
 const SILENT_FOR: Duration = Duration::from_secs(50);
-/// A client that does not read for this long is cut off.
+/// A client that stalls a write for this long is disconnected.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
-/// A client that sent what cannot be read to its end has this long to hear so.
+/// How long the close frame has to reach a client whose message could not be read to its end.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
-/// Queries and mutations that are executed at once; their answers lie in memory until the client has read them.
+/// Queries and mutations that run at once; their answers stay in memory until the client has read them.
 const ANSWERS: usize = 8;
-/// Of an operation's id, in bytes; clients count, or send UUIDs.
+/// The longest operation id, in bytes; clients use counters or UUIDs.
 const LONGEST_ID: usize = 256;
-/// The library's default reserves 128 KiB for reading on each socket.
+/// Buffer size. The library's default reserves 128 KiB for reading on each socket.
 const BUFFER: usize = 4 * 1024;
 
-/// Upgrades to the protocol; other protocols, the older `graphql-ws` too, are refused.
+/// Upgrades to graphql-transport-ws; refuses other protocols, the older `graphql-ws` included.
 pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Response {
     let requester = Requester::of(&site, parts);
     let upgrade = upgrade.protocols([PROTOCOL]);
@@ -78,7 +78,7 @@ pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Resp
         })
 }
 
-/// Counts an open socket.
+/// Counts an open socket in the metrics.
 struct Counted(Metrics);
 
 impl Counted {
@@ -104,24 +104,24 @@ struct Session {
     answers: Arc<Semaphore>,
 }
 
-/// The client is gone, or was cut off: there is nobody to say anything to.
+/// The client is gone or was disconnected: no close frame can be sent.
 struct Gone;
 
 impl Session {
     async fn run(mut self) {
         let Ok(goodbye) = self.talk().await else { return };
-        // Also the last word must not wait for a client that does not read.
+        // The close frame must not wait for a client that does not read either.
         drop(timeout(SEND_WITHIN, self.socket.send(Message::Close(Some(goodbye.frame())))).await);
         if goodbye.leaves_unread() {
-            // To close a connection of which not all was read resets it, and that may overtake what was said last.
+            // Closing a connection with unread data resets it, and the reset may overtake the close frame.
             sleep(GOODBYE_WITHIN).await;
         }
     }
 
-    /// Talks until one side ends it. `Ok`: how to say goodbye.
+    /// Runs until one side ends the socket. `Ok`: the close frame to send.
     async fn talk(&mut self) -> Result<Goodbye, Gone> {
         let mut closing = self.requester.site.closing.clone();
-        // Once, and not with each update: ten thousand sockets would stand in line to be told of it.
+        // Created once and not for each event: ten thousand sockets would contend for the channel's list of waiters.
         let mut closing = pin!(begun(&mut closing));
         let mut init_deadline = pin!(sleep(INIT_WITHIN));
         let mut last_heard = Instant::now();
@@ -159,7 +159,7 @@ impl Session {
         }
     }
 
-    /// Does what a message asks. `Some`: the client broke the protocol.
+    /// Handles a message. `Some`: the client broke the protocol.
     async fn hear(&mut self, message: Message) -> Result<Option<Goodbye>, Gone> {
         let text = match message {
             Message::Text(text) => text,
@@ -186,7 +186,7 @@ impl Session {
             ClientMessage::Ping { .. } => self.send_text(protocol::PONG.to_owned()).await?,
             ClientMessage::Pong { .. } => {}
             ClientMessage::Subscribe { .. } if !self.ready => return Ok(Some(Goodbye::UNAUTHORIZED)),
-            // Each of its messages has it.
+            // Each message of the operation repeats its id.
             ClientMessage::Subscribe { id, .. } if id.len() > LONGEST_ID => {
                 return Ok(Some(Goodbye::BAD_MESSAGE));
             }
@@ -204,7 +204,7 @@ impl Session {
                 let Some(request) = payload.into_whole_request() else {
                     return Ok(Some(Goodbye::BAD_MESSAGE));
                 };
-                // Boxed: ten thousand sockets would each have room for it while they only listen.
+                // Boxed, or each of ten thousand sockets would reserve room for it while idle.
                 let started = Box::pin(self.requester.start_at_once(request, &self.answers)).await;
                 self.operations.insert(id, started);
             }

@@ -1,4 +1,4 @@
-//! The messages of graphql-transport-ws and the codes with which a socket closes.
+//! The messages of graphql-transport-ws and the close codes of a socket.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::{graphql::json, http::graphql::Parameters};
 pub(super) const ACK: &str = r#"{"type":"connection_ack"}"#;
 pub(super) const PONG: &str = r#"{"type":"pong"}"#;
 
-/// What a client says. Anything else is a bad message.
+/// A message from a client. Anything else closes the socket with `BAD_MESSAGE`.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum ClientMessage {
@@ -37,7 +37,7 @@ pub(super) enum ClientMessage {
     },
 }
 
-/// A close code with its reason.
+/// A close code and its reason.
 #[derive(Debug)]
 pub(super) struct Goodbye {
     code: u16,
@@ -56,8 +56,8 @@ impl Goodbye {
         Self { code, reason: Cow::Borrowed(reason) }
     }
 
-    /// What came was no message. `None`: the connection is gone, and there is nobody to say it to. Clients such as graphql-ws
-    /// come back after a socket that just ended, and would send the same again.
+    /// Returns the close code for a frame that cannot be read; `None`: the connection is gone. It has to be sent:
+    /// clients such as graphql-ws reconnect after a socket that just ended, and would send the same again.
     pub(super) fn unreadable(error: axum::Error) -> Option<Self> {
         use tungstenite::Error;
         match *error.into_inner().downcast::<Error>().ok()? {
@@ -69,13 +69,14 @@ impl Goodbye {
         }
     }
 
-    /// An id is in use. A control frame has 125 bytes, two of them for the code: a long id is cut.
+    /// Returns the close code for an id in use. A control frame has 125 bytes, two of them for the code, so a long id
+    /// is cut.
     pub(super) fn already(id: &str) -> Self {
         let id: String = id.chars().take(20).collect();
         Self { code: 4409, reason: format!("Subscriber for {id} already exists").into() }
     }
 
-    /// Whether it is said in the middle of what came.
+    /// Whether it is sent before all of the client's message was read.
     pub(super) fn leaves_unread(&self) -> bool {
         matches!(self.code, 1002 | 1007 | 1009)
     }
@@ -94,18 +95,18 @@ struct ServerMessage<'a, T> {
     payload: Option<T>,
 }
 
-/// A result of an operation, which others may have written down.
+/// Formats a result of an operation; `payload` may be shared with other subscribers.
 pub(super) fn next(id: &str, payload: &str) -> String {
     let id = json(&id);
     format!("{{\"id\":{id},\"type\":\"next\",\"payload\":{payload}}}")
 }
 
-/// An operation that could not be executed; it ends with this.
+/// Formats the errors of an operation that could not be executed, which end it.
 pub(super) fn error(id: &str, errors: &[ServerError]) -> String {
     json(&ServerMessage { id, kind: "error", payload: Some(errors) })
 }
 
-/// An operation that is done.
+/// Formats the completion of an operation.
 pub(super) fn complete(id: &str) -> String {
     json(&ServerMessage::<()> { id, kind: "complete", payload: None })
 }
