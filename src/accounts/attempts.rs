@@ -1,6 +1,6 @@
-//! Who guesses passwords is slowed down, and whose account it is gets in all the same.
+//! Slows down password guessing without locking out an account's owner.
 //!
-//! Counted on this server alone: three servers let three times as many through.
+//! Counted on each server by itself: three servers let three times as many attempts through.
 
 use std::time::Duration;
 
@@ -9,32 +9,32 @@ use aws_lc_rs::digest;
 use crate::{cache::Cache, client::Client, config::Limits, rates::Rates};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// In which wrong passwords are counted.
+/// The period in which wrong passwords are counted.
 const WRONG_IN: Duration = Duration::from_secs(600);
-/// Accounts with an address from which somebody has signed in to them.
+/// Number of remembered pairs of an account and an address from which it was signed in to.
 const MOST_HOMES: usize = 100_000;
 
-/// An account by its address, there or not: who guesses must not learn which. Hashed, so that the memory has no addresses
-/// in it and each takes the same room.
+/// An account's e-mail address, whether or not the account exists: a guesser must not learn which. Hashed, so that no
+/// addresses are in memory and all entries have the same size.
 type Account = [u8; 16];
 
 pub(super) struct Attempts {
     by_client: Rates<Client>,
     wrong: Rates<Wrong>,
-    /// Where a right password came from.
+    /// Clients that have signed in to an account.
     homes: Cache<(Account, Client), ()>,
 }
 
-/// For whose account a wrong password counts.
+/// The budget that a wrong password counts against.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Wrong {
-    /// Of whoever has not signed in to it before: all of them together.
+    /// That of all clients together that have not signed in to the account before.
     Strangers(Account),
-    /// Of an address at which it is at home: a budget of its own, which strangers cannot use up.
+    /// That of one client that has, which strangers cannot use up.
     AtHome(Account, Client),
 }
 
-/// A try that was let through, to be told what came of it.
+/// An attempt that was let through and whose outcome is still to be reported.
 pub(super) struct Attempt<'a> {
     all: &'a Attempts,
     account: Account,
@@ -51,19 +51,19 @@ impl Attempts {
         }
     }
 
-    /// Something that hashes a password, whoever's.
+    /// Counts a request that hashes a password, for whichever account.
     ///
     /// # Errors
-    /// When to try again.
+    /// How long to wait before a retry.
     pub(super) fn begin(&self, client: Client) -> Result<(), Duration> {
         self.by_client.take(client)
     }
 
-    /// A try at this account's password. Counts as a wrong one until it is told otherwise, or many at once would all be
-    /// let through.
+    /// Counts an attempt at an account's password: as a wrong one until the outcome is reported, or many concurrent
+    /// ones would all be let through.
     ///
     /// # Errors
-    /// When to try again.
+    /// How long to wait before a retry.
     pub(super) fn begin_at(&self, email: &str, client: Client) -> Result<Attempt<'_>, Duration> {
         self.begin(client)?;
         let mut account = Account::default();
@@ -77,13 +77,13 @@ impl Attempts {
 }
 
 impl Attempt<'_> {
-    /// It was the right password.
+    /// Reports that the password was right.
     pub(super) fn was_right(self) {
         self.all.wrong.give_back(&self.counts_as, 1);
         self.all.homes.put((self.account, self.client), ());
     }
 
-    /// It was not tried.
+    /// Reports that the password was not checked.
     pub(super) fn was_none(self) {
         self.all.wrong.give_back(&self.counts_as, 1);
     }

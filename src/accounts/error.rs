@@ -1,44 +1,44 @@
-//! What accounts refuse, and what went wrong.
+//! Refusals and errors of accounts.
 
 use std::time::Duration;
 
 use crate::db::DbError;
 
-/// A request of accounts was refused with `R`, or failed.
+/// A call was refused with `R`, or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError<R> {
     /// An expected refusal.
     #[error("refused")]
     Refused(R),
-    /// More passwords to hash than processors can do in time.
+    /// More passwords to hash than the processors can do in time.
     #[error("too many sign-ins at once")]
     Busy,
-    /// Too many tries from one place, or at one account.
+    /// Too many attempts from one address, or at one account.
     #[error("too many tries")]
     TooMany {
-        /// When to try again.
+        /// How long to wait before a retry.
         retry_after: Duration,
     },
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
 }
 
-/// Why an account cannot be made. The texts are for people.
+/// Why a sign-up is refused. The texts are shown to users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignupRefusal {
-    /// Another person's, or one that looks like it.
+    /// The username is another person's, or looks like it.
     #[error("This username is taken, or looks too much like one that is.")]
     UsernameTaken,
-    /// Outside the allow-list.
+    /// It has characters outside the allow-list, or the wrong length.
     #[error(
         "A username has 3 to 30 letters A to Z, digits, dots, dashes and underscores, and starts with a letter or digit."
     )]
     UsernameInvalid,
-    /// An account has it.
+    /// Another account has the address.
     #[error("An account with this e-mail address exists.")]
     EmailTaken,
-    /// Not an address.
+    /// It is not an e-mail address.
     #[error("This is not an e-mail address.")]
     EmailInvalid,
     /// Under 10 characters.
@@ -47,7 +47,7 @@ pub enum SignupRefusal {
     /// Over 128 characters.
     #[error("A password has at most 128 characters.")]
     PasswordTooLong,
-    /// On the list of the most common ones.
+    /// On the list of common passwords, or one character repeated.
     #[error("This password is one of the first that a guesser tries.")]
     PasswordTooCommon,
 }

@@ -1,8 +1,7 @@
-//! People and their sign-ins.
+//! People, sign-ins and sessions.
 //!
-//! A session is one sign-in on one device: a family of refresh tokens of which one is good at a time. An access
-//! token names its session; whether that session still lives is answered from memory, so that a reserve pays no
-//! round trip for it.
+//! A session is one sign-in on one device: a family of refresh tokens, of which one is valid at a time. An access token
+//! names its session. Whether that session is still live is known in memory, so a reserve needs no round trip for it.
 
 mod attempts;
 mod error;
@@ -32,76 +31,76 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What a person may do.
+/// The role of a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Buys.
+    /// May buy.
     Buyer,
-    /// May create and run drops.
+    /// May create and manage drops.
     Admin,
 }
 
-/// A person, as they see themselves.
+/// A person, as shown to themselves.
 #[derive(Clone, Debug)]
 pub struct Person {
-    /// Who.
+    /// The person's id.
     pub id: UserId,
-    /// As they wrote it.
+    /// The name as they entered it.
     pub username: String,
-    /// In its normal form.
+    /// The address in its normal form.
     pub email: String,
-    /// What they may do.
+    /// The role.
     pub role: Role,
 }
 
-/// What everyone may see of a person.
+/// The public part of a person.
 #[derive(Clone, Debug)]
 pub struct PublicPerson {
-    /// Who.
+    /// The person's id.
     pub id: UserId,
-    /// As they wrote it.
+    /// The name as they entered it.
     pub username: String,
 }
 
-/// Who makes a request: the bearer of a good access token.
+/// The bearer of a valid access token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The person.
     pub user_id: UserId,
-    /// The sign-in.
+    /// The session.
     pub session_id: SessionId,
-    /// When the access token runs out.
+    /// When the access token expires.
     pub expires_at: Timestamp,
 }
 
-/// The tokens of one sign-in.
+/// The tokens of one session.
 #[derive(Clone, Debug)]
 pub struct SessionTokens {
-    /// Whose.
+    /// The person.
     pub user_id: UserId,
-    /// For the `Authorization` header.
+    /// The access token, for the `Authorization` header.
     pub access: String,
-    /// When it runs out.
+    /// When it expires.
     pub access_expires_at: Timestamp,
-    /// Good for one refresh.
+    /// The refresh token, valid for one refresh.
     pub refresh: String,
-    /// When it runs out.
+    /// When it expires.
     pub refresh_expires_at: Timestamp,
 }
 
-/// How long tokens are good.
+/// The lifetimes of tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
-    /// An access token.
+    /// Of an access token.
     pub access: Duration,
-    /// A refresh token; each refresh starts it anew.
+    /// Of a refresh token; each refresh restarts it.
     pub refresh: Duration,
 }
 
-/// Access tokens that are known, some half a kilobyte each.
+/// Number of cached access tokens, some half a kilobyte each.
 const MOST_CALLERS: usize = 10_000;
 
-/// The service. Cloning is cheap and shares it.
+/// The accounts service. Clones are cheap and share its state.
 #[derive(Clone)]
 pub struct Accounts {
     db: Database,
@@ -109,19 +108,19 @@ pub struct Accounts {
     tokens: Arc<tokens::Tokens>,
     ended: Arc<sessions::EndedSessions>,
     names: Arc<name_cache::NameCache>,
-    /// Who bears the access tokens that were sent lately: who buys sends one token with each request. Only those whose signature
-    /// and claims are right, which they stay for as long as this program runs with its keys; whether the time has run out or
-    /// the session has ended is asked anew each time.
+    /// The callers of recently used access tokens: a buyer sends the same token with each request. Only tokens with a
+    /// valid signature and claims are cached, which stay valid for as long as this process runs. Whether a token has
+    /// expired or its session has ended is checked each time.
     callers: Arc<Cache<Box<str>, Caller>>,
     lifetimes: Lifetimes,
     attempts: Arc<attempts::Attempts>,
     bus: Bus,
-    /// Another server said that sessions have ended.
+    /// Notified when another server has ended sessions.
     hinted: Arc<Notify>,
 }
 
 impl Accounts {
-    /// The service over `db`. [`watch_sessions`](Self::watch_sessions) has to run beside it.
+    /// Creates the service. [`watch_sessions`](Self::watch_sessions) has to run beside it.
     pub fn new(
         db: &Database,
         secrets: &TokenSecrets,
@@ -144,10 +143,10 @@ impl Accounts {
         }
     }
 
-    /// Makes an account and signs it in.
+    /// Creates an account and signs it in.
     ///
     /// # Errors
-    /// Every wrong field at once, a name or an address that is taken, or a database that cannot be had.
+    /// All invalid fields at once, a name or an address that is taken, too many attempts or sign-ins, or the database.
     pub async fn signup(
         &self,
         username: &str,
@@ -179,11 +178,11 @@ impl Accounts {
         }
     }
 
-    /// Signs in. `None` in place of tokens: the address is unknown or the password wrong, told apart by nothing,
-    /// the time that it takes included.
+    /// Signs in. `None`: the address is unknown or the password wrong, indistinguishable even by the time that it
+    /// takes.
     ///
     /// # Errors
-    /// The database, more sign-ins than processors, or too many tries.
+    /// The database, more sign-ins than the processors can do in time, or too many attempts.
     pub async fn login(
         &self,
         email: &str,
@@ -213,13 +212,13 @@ impl Accounts {
         Ok(Some(self.tokens_for(user_id, opening, times)))
     }
 
-    /// The account with this address, if there is one, and whether this is its password.
+    /// Returns the account with this address, if there is one, and whether this is its password.
     async fn check(
         &self,
         email: &str,
         password: SecretString,
     ) -> Result<(Option<(UserId, String)>, bool), AccountError<()>> {
-        // The connection goes back before the slow part.
+        // The connection returns to the pool before the slow part.
         let found =
             retried(|| self.db.run(async |connection| queries::find_credentials(connection, email).await))
                 .await?;
@@ -228,7 +227,7 @@ impl Accounts {
         Ok((found, right))
     }
 
-    /// Replaces a hash that is weaker than they are made now. Who signs in has signed in, whatever comes of it.
+    /// Replaces a hash that is weaker than new ones are. The sign-in succeeds even if this fails.
     async fn hash_anew(&self, user_id: UserId, password: SecretString, old: &str) {
         let replaced = async {
             let hash = self.passwords.hash::<()>(password).await?;
@@ -243,10 +242,10 @@ impl Accounts {
         }
     }
 
-    /// Who bears this access token. Touches no database.
+    /// Returns the bearer of an access token, without the database.
     ///
     /// # Errors
-    /// The token is not ours, has run out, or its session has ended.
+    /// The token is invalid or expired, or its session has ended.
     pub fn authenticate(&self, access_token: &str) -> Result<Caller, TokenRejected> {
         let known = self.callers.get(access_token);
         let caller = known.map_or_else(|| self.verify(access_token), Ok)?;
@@ -260,17 +259,17 @@ impl Accounts {
     }
 
     fn verify(&self, access_token: &str) -> Result<Caller, TokenRejected> {
-        // Which sessions have ended is remembered for as long as access tokens live by the settings of now; this one may
-        // have been issued by others.
+        // Ended sessions are remembered for the access lifetime set now, but the token may have been issued with a
+        // longer one.
         self.tokens.verify_access(access_token)?.shortened(self.lifetimes.access).caller()
     }
 
-    /// Whether the session of a caller who was let in before still lives.
+    /// Returns whether the token of a caller is still valid: it has not expired and its session has not ended.
     pub fn session_lives(&self, caller: &Caller) -> bool {
         !self.ended.knows(caller.session_id) && self.ended.now() <= caller.expires_at + tokens::LEEWAY
     }
 
-    /// The person behind a caller; `None` when there is no such person any more.
+    /// Returns the person with this id; `None` if there is none any more.
     ///
     /// # Errors
     /// The database.
@@ -278,7 +277,7 @@ impl Accounts {
         retried(|| self.db.run(async |connection| queries::find_person(connection, id).await)).await
     }
 
-    /// What everyone may see of these people; unknown ids are left out.
+    /// Returns the public part of these people, and leaves out unknown ids.
     ///
     /// # Errors
     /// The database.
@@ -289,13 +288,13 @@ impl Accounts {
         Ok(people)
     }
 
-    /// What everyone may see of a person who was read from the database lately, and until when it may be shown.
+    /// Returns the cached public part of a person, and until when it may be shown.
     pub fn kept_public(&self, id: UserId) -> Option<(PublicPerson, Instant)> {
         self.names.find(id)
     }
 
-    /// Gives or takes a role. All sessions of the person end with it, so that no token outlives the role it was
-    /// made under. `false`: nobody has this address.
+    /// Sets the role of the account with this address. If it changes, all sessions of the person end, so that no token
+    /// outlives the role under which it was issued. Returns `false` if no account has the address.
     ///
     /// # Errors
     /// The database.

@@ -1,4 +1,4 @@
-//! The names of people who were shown lately: every page shows those of the same few buyers.
+//! A cache of recently shown names: every page shows those of the same few buyers.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use tokio::time::Instant;
 use super::PublicPerson;
 use crate::{cache::Cache, ids::UserId};
 
-/// Names that are kept.
+/// Number of cached names.
 const MOST: usize = 10_000;
-/// No operation changes a name. Where somebody is made anonymous by hand, it shows this much later.
+/// No operation changes a name. If a person is anonymised by hand, that shows after this time.
 const GOOD_FOR: Duration = Duration::from_secs(10);
 
 pub(super) struct NameCache(Cache<UserId, (PublicPerson, Instant)>);
@@ -19,7 +19,7 @@ impl NameCache {
         Self(Cache::new(MOST))
     }
 
-    /// The person, and until when the name is shown.
+    /// Returns the person, and until when the name may be shown.
     pub(super) fn find(&self, id: UserId) -> Option<(PublicPerson, Instant)> {
         let (person, read) = self.0.get(&id)?;
         (read.elapsed() < GOOD_FOR).then(|| (person, read + GOOD_FOR))

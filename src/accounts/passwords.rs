@@ -1,7 +1,7 @@
-//! Passwords become argon2id hashes, off the async threads and no more at once than there are processors.
+//! Hashes passwords with argon2id, off the async threads and at most one per processor at a time.
 //!
-//! Each hash needs 19 MiB and some 20 ms of a processor, or more where more is set. The permit travels with the work: a
-//! client that hangs up frees its place in the line, but not the processor before the work is done.
+//! Each hash takes 19 MiB and some 20 ms of CPU time, or more if so configured. The permit moves into the work: a
+//! client that hangs up leaves the queue, but the processor is free only when the work is done.
 
 use std::{
     sync::{
@@ -23,9 +23,9 @@ use crate::{config::Limits, db::DbError, telemetry::Metrics};
 
 const LANES: u32 = 1;
 
-/// Who waits longer than this for a processor is told to come back.
+/// A sign-in that waits longer than this for a processor is refused.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
-/// At 25 hashes a second and processor, more than this cannot be served in `LONGEST_WAIT`.
+/// At 25 hashes per second and processor, a longer queue cannot be served in `LONGEST_WAIT`.
 const WAITING_PER_PROCESSOR: usize = 96;
 
 #[derive(Clone)]
@@ -34,7 +34,7 @@ pub(super) struct Passwords {
     processors: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
     most_waiting: usize,
-    /// Verified in place of the hash that an unknown address does not have.
+    /// Verified for an unknown address, in place of the hash that it does not have.
     dummy: Arc<str>,
     metrics: Metrics,
 }
@@ -49,7 +49,7 @@ impl Passwords {
         };
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        // A hash of this shape that no password has: as much work as any.
+        // A hash of the same cost that belongs to no password.
         let dummy = format!(
             "$argon2id$v=19$m={memory},t={passes},p={LANES}$c25lYWtlci1kcm9wLi4uLg${}",
             "A".repeat(43)
@@ -64,7 +64,7 @@ impl Passwords {
         }
     }
 
-    /// The hash as a PHC string.
+    /// Returns the hash as a PHC string.
     pub(super) async fn hash<R>(&self, password: SecretString) -> Result<String, AccountError<R>> {
         let argon2 = self.argon2.clone();
         let hashed = self
@@ -75,7 +75,7 @@ impl Passwords {
         hashed.map_err(|error| DbError::Unexpected(format!("argon2: {error}")).into())
     }
 
-    /// Whether a hash was made with less than hashes are made with now.
+    /// Returns whether a hash has a lower cost than new ones.
     pub(super) fn is_weak(&self, hash: &str) -> bool {
         let params = PasswordHash::new(hash).ok().and_then(|hash| Params::try_from(&hash).ok());
         let wanted = self.argon2.params();
@@ -86,7 +86,7 @@ impl Passwords {
         })
     }
 
-    /// Whether the password has this hash. Without a hash it has not, after the same work.
+    /// Returns whether the password has this hash. `None`: `false`, after the same work.
     pub(super) async fn verify<R>(
         &self,
         password: SecretString,
@@ -123,7 +123,7 @@ impl Passwords {
     }
 }
 
-/// A place in the line, given back when it is dropped.
+/// A place in the queue, released on drop.
 struct Place(Arc<AtomicUsize>);
 
 impl Place {

@@ -1,4 +1,4 @@
-//! The statements of accounts. Each is whole by itself: a client that hangs up can leave no transaction open.
+//! SQL statements of accounts. Each is a transaction by itself, so a client that hangs up leaves none open.
 
 use chrono::TimeDelta;
 use diesel::{
@@ -45,7 +45,7 @@ statement!(
     }
 );
 
-/// The account and its first session, both or neither.
+/// Inserts an account and its first session, both or neither.
 pub(super) async fn insert_user_with_session(
     connection: &mut Connection,
     id: UserId,
@@ -96,7 +96,7 @@ pub(super) async fn find_credentials(
     Ok(query.first(connection).await.optional()?)
 }
 
-/// Replaces a hash, unless that was done meanwhile.
+/// Replaces a hash, unless it was replaced meanwhile.
 pub(super) async fn mark_rehashed(
     connection: &mut Connection,
     id: UserId,
@@ -131,7 +131,7 @@ statement!(
     { email: Text => String, role: Text => &'static str }
 );
 
-/// Sets the role and, where it changed, ends the person's sessions, in one statement.
+/// Sets the role and, if it changed, ends the person's sessions, in one statement.
 pub(super) async fn mark_role(connection: &mut Connection, email: &str, role: Role) -> Result<bool> {
     let role = match role {
         Role::Buyer => "buyer",
@@ -153,7 +153,7 @@ statement!(
     }
 );
 
-/// Compares and swaps: only the current token of a living session is replaced.
+/// Rotates by compare-and-swap: replaces only the current token of a live session.
 pub(super) async fn mark_rotated(
     connection: &mut Connection,
     id: SessionId,
@@ -166,7 +166,7 @@ pub(super) async fn mark_rotated(
     Ok(row.map(|(from, until)| Times { from, until }))
 }
 
-/// A session as it stands.
+/// A session's row.
 pub(super) struct FoundSession {
     pub(super) token_hash: Vec<u8>,
     pub(super) previous_hash: Option<Vec<u8>>,
@@ -203,7 +203,7 @@ statement!(
     { reason: Text => &'static str, id: SqlUuid => Uuid }
 );
 
-/// Ends one session; nothing comes back when it had ended or run out before.
+/// Ends one session; returns nothing if it had ended or expired before.
 pub(super) async fn mark_ended(
     connection: &mut Connection,
     id: SessionId,
@@ -223,7 +223,7 @@ statement!(
     { reason: Text => &'static str, user: SqlUuid => Uuid, named: SqlUuid => Uuid }
 );
 
-/// Ends all sessions of a person, if the one that asks lives: a token that was stolen long ago ends nothing.
+/// Ends all sessions of a person, provided that `named` is live: a token stolen long ago ends nothing.
 pub(super) async fn mark_all_ended(
     connection: &mut Connection,
     user: UserId,
@@ -242,8 +242,8 @@ statement!(
     { since: Nullable<Timestamptz> => Option<Timestamp>, horizon: Interval => TimeDelta }
 );
 
-/// The database clock, and the sessions that ended after `since`; within `horizon` when there is none, or it lies ahead, for
-/// the clock was set back.
+/// Returns the database clock and the sessions that ended after `since`. If there is no `since`, or it lies in the
+/// future because the clock was set back, returns those that ended within `horizon`.
 pub(super) async fn list_ended(
     connection: &mut Connection,
     since: Option<Timestamp>,

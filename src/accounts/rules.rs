@@ -1,4 +1,4 @@
-//! What a username, an e-mail address and a password may be, and their normal forms.
+//! Rules for usernames, e-mail addresses and passwords, and their normal forms.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -9,17 +9,17 @@ use unicode_normalization::UnicodeNormalization as _;
 use super::SignupRefusal;
 use crate::text::is_deceptive;
 
-/// NIST SP 800-63B, section 3.1.1.2: length and a list of common ones, no rules of composition.
+/// NIST SP 800-63B, section 3.1.1.2: a length and a list of common passwords, no composition rules.
 const PASSWORD_CHARACTERS: std::ops::RangeInclusive<usize> = 10..=128;
 /// RFC 5321, section 4.5.3.1, as corrected by erratum 1690.
 const LONGEST_EMAIL: usize = 254;
 const LONGEST_LOCAL_PART: usize = 64;
 
-/// The most common passwords of ten characters and more, in lower case, one a line.
+/// The most common passwords of ten or more characters, in lower case, one per line.
 static COMMON_PASSWORDS: LazyLock<HashSet<&str>> =
     LazyLock::new(|| include_str!("common_passwords.txt").lines().collect());
 
-/// A sign-up whose fields are right.
+/// A sign-up with valid fields.
 #[derive(Debug)]
 pub(super) struct NewUser {
     pub(super) username: String,
@@ -28,7 +28,7 @@ pub(super) struct NewUser {
     pub(super) password: SecretString,
 }
 
-/// Checks every field, so that a form can show everything that is wrong at once.
+/// Checks every field, so that a form can show all errors at once.
 pub(super) fn check_signup(
     username: &str,
     email: &str,
@@ -43,7 +43,7 @@ pub(super) fn check_signup(
     if !is_email(&email) {
         refusals.push(SignupRefusal::EmailInvalid);
     }
-    // Counted before it is normalised as well: normalising a megabyte is work for nothing.
+    // Cut before it is normalised: normalising a megabyte would be wasted work.
     let is_cut = password.chars().nth(PASSWORD_CHARACTERS.end() * 4).is_some();
     let normal: String = password.chars().take(PASSWORD_CHARACTERS.end() * 4).nfkc().collect();
     let length = normal.chars().count();
@@ -63,22 +63,22 @@ pub(super) fn check_signup(
     Ok(NewUser { username: username.to_owned(), username_key, email, password: normal.into() })
 }
 
-/// On the list, or one character again and again.
+/// On the list, or a single character repeated.
 fn is_common(password: &str) -> bool {
     let first = password.chars().next();
     COMMON_PASSWORDS.contains(password.to_lowercase().as_str()) || password.chars().all(|c| Some(c) == first)
 }
 
-/// The form in which passwords are hashed: the same characters typed on another system are the same password.
+/// Returns the form that is hashed: the same characters typed on another system are the same password.
 pub(super) fn normal_password(password: &str) -> SecretString {
     password.chars().take(PASSWORD_CHARACTERS.end() * 4).nfkc().collect::<String>().into()
 }
 
-/// The form in which addresses are stored and compared. Some servers tell `A@` from `a@`; no person does. Three characters may
-/// become one, and what is cut off here must be too long all the same.
+/// Returns the form in which addresses are stored and compared. Some servers distinguish `A@` from `a@`; people do not.
+/// NFKC may turn three characters into one, so the input is cut late enough that it remains too long.
 pub(super) fn normal_email(email: &str) -> String {
     let normal = email.trim().chars().take((LONGEST_EMAIL + 1) * 4).nfkc().collect::<String>().to_lowercase();
-    // PostgreSQL's text cannot hold a NUL; with this in its place it is still no address.
+    // PostgreSQL's text cannot hold a NUL; with this replacement it remains an invalid address.
     normal.replace('\0', "\u{fffd} ")
 }
 
@@ -89,7 +89,7 @@ fn is_username(name: &str) -> bool {
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
-/// What the eye keeps of a username: case, and the digits that pass for letters, do not tell two people apart.
+/// Returns the key that is equal for usernames that look alike: folds case, and digits that pass for letters.
 fn skeleton(name: &str) -> String {
     let fold = |c: char| match c.to_ascii_lowercase() {
         '0' => 'o',
@@ -100,7 +100,7 @@ fn skeleton(name: &str) -> String {
     name.chars().map(fold).collect()
 }
 
-/// Whether mail could be sent there. The proof of an address is a mail that arrives, not its grammar.
+/// Whether mail could be sent there. Only a mail that arrives proves an address; its grammar does not.
 fn is_email(email: &str) -> bool {
     let Some((local, domain)) = email.rsplit_once('@') else { return false };
     let printable = |c: char| !c.is_control() && !c.is_whitespace() && !is_deceptive(c);

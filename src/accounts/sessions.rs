@@ -1,4 +1,4 @@
-//! Sessions: opened, refreshed, ended, and the memory of those that ended.
+//! Opens, refreshes and ends sessions, and remembers those that ended.
 
 use std::{
     collections::HashMap,
@@ -16,12 +16,12 @@ use crate::{
     ids::{self, SessionId, UserId},
 };
 
-/// A used token shown again within this time gets the same successor: two tabs, or an answer that was lost. Later
-/// it was stolen, by whoever used it first or by whoever shows it now.
+/// A used token that is presented again within this time gets the same successor: two tabs, or a lost answer. After
+/// that it counts as stolen, by its first user or by this one.
 const GRACE: TimeDelta = TimeDelta::seconds(10);
-/// A session that ended through another server is known here this much later at most.
+/// The longest time until this server learns of a session that another one ended.
 const POLL: Duration = Duration::from_millis(500);
-/// A session ends at the time of its statement and is seen at its commit; this covers what lies between.
+/// A session's end has the time of its statement but becomes visible at its commit; this covers the difference.
 const OVERLAP: TimeDelta = TimeDelta::seconds(5);
 
 /// A session about to be stored.
@@ -30,14 +30,14 @@ pub(super) struct Opening {
     jti: String,
 }
 
-/// What the database gets of it.
+/// The values of its row.
 pub(super) struct NewSession {
     pub(super) id: SessionId,
     pub(super) token_hash: Vec<u8>,
     pub(super) lifetime: TimeDelta,
 }
 
-/// When a token was made and until when it is good, by the database clock.
+/// When a token was issued and when it expires, by the database clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
     pub(super) from: Timestamp,
@@ -76,8 +76,8 @@ impl Accounts {
         TimeDelta::from_std(self.lifetimes.refresh).unwrap_or(TimeDelta::MAX)
     }
 
-    /// Trades a refresh token for its successor and a new access token. Of parallel trades of one token all get the
-    /// same successor; a trade after the grace ends the session.
+    /// Exchanges a refresh token for its successor and a new access token. Parallel calls with one token all get the
+    /// same successor; a call after the grace period ends the session.
     ///
     /// # Errors
     /// [`RefreshRefusal`], which does not say why, or the database.
@@ -116,8 +116,8 @@ impl Accounts {
         Err(refused())
     }
 
-    /// Ends the session that the refresh token or else the caller names, or all of that person's. Returns how many
-    /// ended; `None` when neither names one.
+    /// Ends the session of the refresh token or, without one, of the caller; with `everywhere`, all of that person's.
+    /// Returns how many ended; `None` if there is neither token nor caller.
     ///
     /// # Errors
     /// The database.
@@ -130,13 +130,13 @@ impl Accounts {
         let named = match refresh_token {
             Some(token) => {
                 let named = self.tokens.verify_refresh(token).and_then(|(claims, _)| claims.caller());
-                // One that was stolen long ago ends nothing.
+                // A token that expired, and may have been stolen long ago, ends nothing.
                 named.ok().filter(|named| self.ended.now() <= named.expires_at + tokens::LEEWAY)
             }
             None => caller.copied(),
         };
         let Some(named) = named else {
-            // A refresh token that is not ours names no session: nothing ends, and nobody learns why.
+            // An invalid refresh token names no session: nothing ends, and the caller does not learn why.
             return Ok(refresh_token.map(|_| 0));
         };
         let ended = self
@@ -151,18 +151,18 @@ impl Accounts {
         Ok(Some(count))
     }
 
-    /// Learns of sessions that ended elsewhere, for as long as it is polled. Errors are logged and tried again.
+    /// Learns of sessions that ended on other servers, until it is dropped. Errors are logged and retried.
     pub async fn watch_sessions(self) {
         loop {
             if let Err(error) = self.look_for_ended().await {
                 tracing::warn!(%error, "cannot learn which sessions ended; trying again");
             }
-            // An error means that nobody said anything for so long.
+            // An error means that no hint came in that time.
             drop(tokio::time::timeout(POLL, self.hinted.notified()).await);
         }
     }
 
-    /// Hears from another server that sessions have ended.
+    /// Handles the hint that another server has ended sessions.
     pub fn hear_of_ended(&self) {
         self.hinted.notify_one();
     }
@@ -174,7 +174,7 @@ impl Accounts {
         }
     }
 
-    /// One look at the sessions that ended since the last one.
+    /// Reads the sessions that ended since the last call.
     ///
     /// # Errors
     /// The database.
@@ -188,12 +188,12 @@ impl Accounts {
     }
 }
 
-/// Tokens count in whole seconds; what the API tells of them does too.
+/// Tokens have whole seconds, so the API reports them too.
 fn whole_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_timestamp(at.timestamp(), 0).unwrap_or(at)
 }
 
-/// The sessions that ended within the life of an access token, and the database clock.
+/// The sessions that ended within the lifetime of an access token, and the database clock.
 #[derive(Default)]
 pub(super) struct EndedSessions(RwLock<Memory>);
 
@@ -208,7 +208,7 @@ impl EndedSessions {
         self.read().ended.contains_key(&session)
     }
 
-    /// The database clock. Before the first look, this machine's.
+    /// Returns the time of the database clock; before the first reading, this machine's.
     pub(super) fn now(&self) -> Timestamp {
         self.read().clock.map_or_else(chrono::Utc::now, |clock| clock.now())
     }
@@ -244,7 +244,7 @@ mod tests {
         telemetry::Metrics,
     };
 
-    /// Without a database: none is touched.
+    /// Has no database: the test needs none.
     fn accounts() -> Accounts {
         let metrics = Metrics::default();
         let url = Some("postgres://nobody@127.0.0.1:1/none".into());

@@ -1,8 +1,8 @@
-//! Access and refresh tokens: JWTs (RFC 7519) with a secret, an audience and a type each, so that neither passes
+//! Access and refresh tokens: JWTs (RFC 7519), each kind with its own secret, audience and type, so that neither passes
 //! for the other.
 //!
-//! The successor of a refresh token is derived from it by a keyed hash: shown twice within the grace, a token gets
-//! the same successor twice, and only hashes are stored.
+//! The successor of a refresh token is derived from it by a keyed hash: a token presented twice within the grace period
+//! gets the same successor, and only hashes are stored.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -21,16 +21,16 @@ use crate::{
 };
 
 const ISSUER: &str = "sneaker-drop";
-/// RFC 9068, section 2.1, and in its manner.
+/// As in RFC 9068, section 2.1; refresh tokens follow its pattern.
 static ACCESS: LazyLock<Kind> = LazyLock::new(|| Kind::new("at+jwt", "sneaker-drop/api"));
 static REFRESH: LazyLock<Kind> = LazyLock::new(|| Kind::new("rt+jwt", "sneaker-drop/refresh"));
 
-/// What clocks may differ by. Deadlines are compared with the database clock, so this covers only the way.
+/// Tolerance on expiry. It is compared with the database clock, so this only covers the time in transit.
 pub(super) const LEEWAY: TimeDelta = TimeDelta::seconds(2);
-/// Ours have some 350 bytes; a longer one is not worth the hash.
+/// Our tokens have some 350 bytes; a longer one is not worth verifying.
 const LONGEST_TOKEN: usize = 1024;
 
-/// The token is forged, mangled, of another kind, or past its time.
+/// The token is forged, malformed, of another kind, or expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the access token is not good, or not good any more")]
 pub struct TokenRejected;
@@ -47,13 +47,13 @@ impl Kind {
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-        // The time is compared with the database clock, by the caller.
+        // The caller compares the expiry with the database clock.
         validation.validate_exp = false;
         Self { header_type, audience, validation }
     }
 }
 
-/// What a token says. All of it is required.
+/// The claims of a token, all of them required.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Claims {
     iss: String,
@@ -62,7 +62,7 @@ pub(super) struct Claims {
     sub: Uuid,
     /// The session.
     sid: Uuid,
-    /// Of a refresh token: what its hash and its successor are made from.
+    /// Of a refresh token: the input of its hash and its successor.
     pub(super) jti: String,
     iat: i64,
     exp: i64,
@@ -74,7 +74,7 @@ impl Claims {
         Ok(Caller { user_id: UserId(self.sub), session_id: SessionId(self.sid), expires_at })
     }
 
-    /// As if it had been issued to live no longer than `lifetime`.
+    /// Returns the claims with a lifetime of at most `lifetime`.
     pub(super) fn shortened(mut self, lifetime: Duration) -> Self {
         let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
         self.exp = self.exp.min(self.iat.saturating_add(seconds));
@@ -82,13 +82,14 @@ impl Claims {
     }
 }
 
-/// A secret and what is made from it.
+/// A secret and the keys derived from it.
 struct Key {
-    /// Tells secrets apart in a token's header, and nothing about them.
+    /// The `kid` in a token's header, which reveals nothing about the secret.
     id: String,
     encoding: EncodingKey,
     decoding: DecodingKey,
-    /// Of refresh tokens. A key of its own: no two uses of one key can be played against each other.
+    /// Derives successors of refresh tokens. A separate key, so that no two uses of one can be played against each
+    /// other.
     succession: hmac::Key,
 }
 
@@ -109,7 +110,7 @@ impl Key {
     }
 }
 
-/// The secret that signs, and the one that signed before it.
+/// The secret that signs, and the second one during a rotation.
 struct Ring {
     current: Key,
     previous: Option<Key>,
@@ -120,8 +121,8 @@ impl Ring {
         Self { current: Key::new(secret), previous: previous.map(Key::new) }
     }
 
-    /// The claims of a token that one of the keys has signed, and the key. A token may say whose it is, and is not of
-    /// another then; one that does not say is the current key's, if anybody's.
+    /// Returns the claims of a token that one of the keys has signed, and that key. A `kid` must be that of the key;
+    /// only the current key accepts a token without one.
     fn decode(&self, kind: &Kind, token: &str) -> Option<(TokenData<Claims>, &Key)> {
         let decode = |key: &Key| jsonwebtoken::decode::<Claims>(token, &key.decoding, &kind.validation).ok();
         let named =
@@ -169,13 +170,13 @@ impl Tokens {
         issue(&REFRESH, &self.refresh.current, user, session, jti, from, until)
     }
 
-    /// Signature and claims are right; whether the time has run out is the caller's to ask.
+    /// Verifies the signature and the claims, but not the expiry, which the caller has to check.
     pub(super) fn verify_access(&self, token: &str) -> Result<Claims, TokenRejected> {
         Ok(verify(&ACCESS, &self.access, token)?.0)
     }
 
-    /// As [`verify_access`](Self::verify_access), with the `jti` that follows. That is derived by the key of the token:
-    /// while one server has a new secret and another not yet, both derive the same.
+    /// Verifies as [`verify_access`](Self::verify_access) does, and returns the successor's `jti` as well. That is
+    /// derived with the token's own key, so servers with the new and with the old secret agree on it.
     pub(super) fn verify_refresh(&self, token: &str) -> Result<(Claims, String), TokenRejected> {
         let (claims, key) = verify(&REFRESH, &self.refresh, token)?;
         let successor = ids::base64(hmac::sign(&key.succession, claims.jti.as_bytes()).as_ref());
@@ -183,7 +184,7 @@ impl Tokens {
     }
 }
 
-/// What is stored of a refresh token. A `jti` has 256 random bits: a plain hash cannot be searched.
+/// Returns what is stored of a refresh token. A `jti` has 256 random bits, so a plain hash cannot be searched.
 pub(super) fn hash(jti: &str) -> Vec<u8> {
     digest::digest(&digest::SHA256, jti.as_bytes()).as_ref().to_vec()
 }
