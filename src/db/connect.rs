@@ -1,4 +1,4 @@
-//! One connection to PostgreSQL, encrypted as its URL asks.
+//! Connects to PostgreSQL, encrypted as the URL asks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,38 +19,38 @@ use url::Url;
 use super::transaction;
 use crate::telemetry::Metrics;
 
-/// PostgreSQL's own bounds on every request's statements. A stock transaction is short: one that waits longer
-/// for its lock answers `OVERLOADED`, and one whose server died gives the lock up soon. A statement by itself is a
+/// PostgreSQL's bounds on the statements of requests. A stock transaction is short: one that waits longer for its row
+/// lock is answered with `OVERLOADED`, and one whose server died soon releases the lock. A single statement is a
 /// transaction too.
 const LIMITS: &str = "SET default_transaction_isolation = 'read committed'; \
     SET lock_timeout = '2s'; SET statement_timeout = '3s'; \
     SET idle_in_transaction_session_timeout = '3s'; SET client_connection_check_interval = '1s'";
 
-/// A prepared statement keeps the plan that was made when its table was small, or was last analysed, and for a small table
-/// any plan will do: to read it whole, or to take any of its indexes and sort. In the first minute of a drop it grows by
-/// thousands of rows a second. Each of our statements that a buyer waits for has an index that finds its rows in their
-/// order; with scans and sorts ruled out that is the one that is taken, whatever the planner knows. (A statement
-/// that must sort does so, at a cost by the planner's numbers that would set the compiler in motion.)
+/// A prepared statement keeps a plan made when its table was small, or last analysed, and for a small table any plan
+/// will do: a sequential scan, or any index and a sort. In the first minute of a drop the table grows by thousands of
+/// rows a second. Each statement that a buyer waits for has an index that returns its rows in order; without scans and
+/// sorts the planner takes that index, whatever its statistics. (A statement that must sort still does, at an estimated
+/// cost that would trigger JIT compilation.)
 ///
-/// So the values of a statement change nothing about its plan, and one is made for all of them. Left to itself PostgreSQL
-/// plans most of ours each time anew, for it takes an array of ten for granted and sees one of one: a lone reserve spent a
-/// fifth of its time on that.
+/// The plan then does not depend on the parameters, so one generic plan serves all. By default PostgreSQL replans most
+/// of these statements each time, because it assumes arrays of ten elements and gets one: a lone reserve spent a fifth
+/// of its time on that.
 const PLANS: &str = "SET enable_seqscan = off; SET enable_sort = off; SET jit = off; \
     SET plan_cache_mode = force_generic_plan";
 
-/// How long a new connection may take, sign-in to PostgreSQL included. Whatever listens may accept and say nothing.
+/// How long connecting may take, authentication included. The other end may accept and then say nothing.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
-/// A connection could not be made.
+/// A failure to connect.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The settings name no database.
     #[error("no database is set")]
     NoUrl,
-    /// The URL or what it refers to is wrong.
+    /// The URL, or a file that it refers to, is wrong.
     #[error("{0}")]
     Settings(String),
-    /// PostgreSQL did not let us in.
+    /// PostgreSQL could not be reached, or refused the connection.
     #[error("cannot connect to PostgreSQL: {0}")]
     Connect(String),
 }
@@ -61,21 +61,21 @@ impl ConnectError {
     }
 }
 
-/// Makes connections to one database.
+/// Opens connections to one database.
 #[derive(Clone)]
 pub struct Connector {
     config: tokio_postgres::Config,
     tls: MakeRustlsConnect,
-    /// For connections that serve requests: bounded, and their statements counted.
+    /// Set for connections that serve requests: these have limits, and their statements are counted.
     requests: Option<Metrics>,
 }
 
 impl Connector {
-    /// Reads the URL. `sslmode` follows libpq: `require` encrypts without asking who answers, unless
-    /// `sslrootcert` names whom to trust; `verify-ca` and `verify-full` check the chain and the name.
+    /// Parses the URL. `sslmode` follows libpq: `require` encrypts without verifying the server, unless `sslrootcert`
+    /// is set; `verify-ca` and `verify-full` verify the chain and the name.
     ///
     /// # Errors
-    /// `Settings`, without the URL's password, when there is something in it that cannot be done.
+    /// `Settings`, without the URL's password, if the URL is wrong or asks for something unsupported.
     pub fn new(url: &SecretString) -> Result<Self, ConnectError> {
         let mut url = Url::parse(url.expose_secret())
             .map_err(|error| ConnectError::Settings(format!("DATABASE_URL: {error}")))?;
@@ -86,7 +86,7 @@ impl Connector {
         url.set_query(None);
         if !rest.is_empty() {
             url.query_pairs_mut().extend_pairs(rest);
-            // As a form has it a space is a plus, which the driver takes for one.
+            // The encoding of forms writes a space as a plus, which the driver would take literally.
             let spaced = url.query().map(|query| query.replace('+', "%20"));
             url.set_query(spaced.as_deref());
         }
@@ -110,7 +110,7 @@ impl Connector {
             .connect_timeout(Duration::from_secs(2))
             .tcp_user_timeout(Duration::from_secs(5));
         config.application_name("sneaker-drop");
-        // A server that vanished without a word is noticed in half a minute, not in two hours.
+        // A server that vanished is noticed within half a minute instead of two hours.
         config
             .keepalives_idle(Duration::from_secs(10))
             .keepalives_interval(Duration::from_secs(5))
@@ -124,7 +124,7 @@ impl Connector {
         self
     }
 
-    /// Connects, or gives up after three seconds.
+    /// Connects, within three seconds.
     ///
     /// # Errors
     /// `Connect` with the cause.
@@ -158,7 +158,8 @@ impl Connector {
     }
 }
 
-/// `None`: encrypt, trust anyone. `Some(None)`: trust the system's authorities. `Some(Some(path))`: trust those.
+/// Returns the TLS settings. `None`: trust any certificate. `Some(None)`: trust the system's authorities.
+/// `Some(Some(path))`: trust those in the file.
 fn tls_config(verify: Option<Option<&str>>) -> Result<ClientConfig, ConnectError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -184,7 +185,7 @@ fn tls_config(verify: Option<Option<&str>>) -> Result<ClientConfig, ConnectError
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// An error of the driver with what lies beneath it: its own text often says only "db error".
+/// Returns a driver error with its causes: its own text is often just "db error".
 fn with_cause(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -196,7 +197,7 @@ fn with_cause(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// `sslmode=require` and `prefer` as libpq has them: encryption against listeners, no question who answers.
+/// Accepts any certificate, as libpq does for `sslmode=require` and `prefer`: this protects against eavesdropping only.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -260,7 +261,7 @@ mod tests {
         assert_eq!(connector.config.get_hosts(), [Host::Unix("/tmp/a b".into())]);
     }
 
-    /// Such as a balancer without anything behind it.
+    /// Such as a load balancer without a backend.
     #[tokio::test]
     async fn whoever_accepts_and_says_nothing_is_given_up() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();

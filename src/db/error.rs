@@ -1,4 +1,4 @@
-//! What an error of PostgreSQL means for a request.
+//! Classifies PostgreSQL's errors.
 
 use deadpool::managed::{PoolError as Deadpool, TimeoutType};
 use diesel::{
@@ -9,26 +9,26 @@ use diesel_async::{RunQueryDsl as _, pooled_connection::PoolError};
 
 use super::{Connection, statement};
 
-/// Something went wrong between here and PostgreSQL.
+/// A database error.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// More work than connections or a lock held too long: the same request may succeed a moment later.
+    /// No free connection, or a lock held too long: a retry may succeed a moment later.
     #[error("PostgreSQL is busy: {0}")]
     Overloaded(String),
-    /// PostgreSQL is gone, starting, stopping, read-only or out of disk. What was under way may or may not have
+    /// PostgreSQL is gone, starting, stopping, read-only or out of disk space. What was in flight may or may not have
     /// been committed.
     #[error("PostgreSQL is unavailable: {0}")]
     Unavailable(String),
-    /// A constraint said no; features know theirs by name.
+    /// A constraint was violated; features know theirs by name.
     #[error("constraint {0} is violated")]
     Constraint(String),
-    /// Anything else: a mistake of ours.
+    /// Anything else: a bug in this program.
     #[error("unexpected database error: {0}")]
     Unexpected(String),
 }
 
 impl DbError {
-    /// Whether `name` is the constraint that said no.
+    /// Returns whether `name` is the violated constraint.
     pub fn violates(&self, name: &str) -> bool {
         matches!(self, Self::Constraint(constraint) if constraint == name)
     }
@@ -36,8 +36,8 @@ impl DbError {
 
 pub(super) const LOCK_TIMED_OUT: &str = "due to lock timeout";
 
-/// diesel keeps the SQLSTATE to itself, so these are told by the text, which PostgreSQL writes in the language
-/// of `lc_messages`; in another one than English they count as `Unexpected`: see [`foreign_language`].
+/// diesel hides the SQLSTATE, so errors are recognised by their text, which PostgreSQL writes in the language of
+/// `lc_messages`. In any other than English they count as `Unexpected`: see [`foreign_language`].
 const BUSY: &[&str] =
     &[LOCK_TIMED_OUT, "due to statement timeout", "too many clients", "remaining connection slots"];
 const GONE: &[&str] = &[
@@ -45,7 +45,7 @@ const GONE: &[&str] = &[
     "the database system is",
     "server closed the connection",
     "crash of another server process",
-    // A PgBouncer between.
+    // From PgBouncer.
     "server conn crashed",
     "server login has been failing",
     "query_wait_timeout",
@@ -57,7 +57,7 @@ const GONE: &[&str] = &[
 
 statement!(ReadLanguage -> Text, "SELECT current_setting('lc_messages')", {});
 
-/// The locale of PostgreSQL's messages, where that is not English.
+/// Returns the locale of PostgreSQL's messages, unless it is English.
 ///
 /// # Errors
 /// The database.
@@ -66,7 +66,7 @@ pub async fn foreign_language(connection: &mut Connection) -> Result<Option<Stri
     Ok((!is_english(&locale)).then_some(locale))
 }
 
-/// An empty one is that of the server's environment, which nobody here can see.
+/// An empty locale is that of the server's environment, which is unknown here.
 fn is_english(locale: &str) -> bool {
     let locale = locale.to_ascii_lowercase();
     let language = locale.split(['_', '-', '.', '@']).next().unwrap_or_default();
@@ -124,7 +124,7 @@ mod tests {
 
     use super::{DbError, is_english};
 
-    /// As PostgreSQL 15 and PgBouncer 1.18 say it.
+    /// The texts of PostgreSQL 15 and PgBouncer 1.18.
     #[test]
     fn an_error_is_told_by_its_text() {
         let meaning = |text: &str| {

@@ -1,4 +1,4 @@
-//! Brings the database to this version's schema, once, however many servers start together.
+//! Migrates the database to this version's schema, once, however many servers start together.
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use super::{ConnectError, Connector, DbError, error::LOCK_TIMED_OUT, statement};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
-/// Key of the advisory lock under which migrations run: "sneakers" in ASCII.
+/// Key of the migrations' advisory lock: "sneakers" in ASCII.
 const LOCK: i64 = 0x736e_6561_6b65_7273;
 
-/// While a migration waits for a table, so does whoever comes after it: a dump or a forgotten session that has the table in its
-/// transaction would stop every sale. So it waits for a second, lets them by, and tries again.
+/// While a migration waits for a table lock, all later transactions queue behind it: a dump or a forgotten session that
+/// has used the table would stop every sale. So it waits for a second, lets them pass, and tries again.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '1s'";
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 const MOST_TRIES: u32 = 40;
 
-/// The schema could not be brought up to date.
+/// A failure to migrate.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
     /// The database cannot be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Whether one is due cannot be found out.
+    /// The migrations that have run cannot be read.
     #[error("cannot tell which migrations have run: {0}")]
     Unknown(#[from] DbError),
     /// A migration failed; it was rolled back.
@@ -34,7 +34,7 @@ pub enum MigrationError {
     Failed(String),
 }
 
-/// What to do about PostgreSQL's complaint, where that is known.
+/// Returns advice for PostgreSQL's error, if there is any.
 fn hint(complaint: &str) -> &'static str {
     match ["permission denied", "must be owner"].iter().any(|refusal| complaint.contains(refusal)) {
         true => ". Run `sneaker-drop migrate` as the owner of the tables first",
@@ -42,29 +42,29 @@ fn hint(complaint: &str) -> &'static str {
     }
 }
 
-/// The database has not this version's schema, as far as can be seen.
+/// The database does not have this version's schema, or that cannot be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// So many migrations have not run.
+    /// This many migrations have not run.
     #[error("the database lacks {0} of this version's migrations: run `sneaker-drop migrate`")]
     Behind(usize),
-    /// It cannot be looked.
+    /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
 }
 
-/// Runs what has not run yet and returns the names. `url` must go past any pooler: the lock that keeps two servers
-/// apart lives as long as its connection. Where nothing is due, the right to read suffices.
+/// Runs the pending migrations and returns their versions. `url` must bypass any pooler, because the lock between
+/// servers lives as long as its connection. If none is pending, read permission suffices.
 ///
 /// # Errors
-/// `Connect`, `Unknown`, or `Failed` with PostgreSQL's complaint.
+/// `Connect`, `Unknown`, or `Failed` with PostgreSQL's error.
 pub async fn migrate(url: &SecretString) -> Result<Vec<String>, MigrationError> {
     let failed = |error: &dyn std::fmt::Display| MigrationError::Failed(error.to_string());
     let mut connection = Connector::new(url)?.connect().await?;
     if pending_migrations(&mut connection).await? == 0 {
         return Ok(Vec::new());
     }
-    // A session-level lock: closing the connection gives it back, also when this process dies.
+    // A session-level lock: PostgreSQL releases it when the connection closes, even if this process dies.
     let lock = diesel::sql_query(format!("SELECT WHERE pg_try_advisory_lock({LOCK})"));
     if lock.execute(&mut connection).await.map_err(|error| failed(&error))? == 0 {
         tracing::info!("waiting for another server, which brings the schema up to date");
@@ -72,12 +72,12 @@ pub async fn migrate(url: &SecretString) -> Result<Vec<String>, MigrationError> 
         lock.execute(&mut connection).await.map_err(|error| failed(&error))?;
     }
     connection.batch_execute(LOCK_TIMEOUT).await.map_err(|error| failed(&error))?;
-    // The harness blocks its thread: on one of the runtime's own, whatever else the caller's task does would wait.
+    // The harness blocks its thread, and on a runtime thread that would stall the rest of the caller's task.
     let ran = tokio::task::spawn_blocking(move || {
         let mut harness = AsyncMigrationHarness::new(connection);
         let mut ran = Vec::new();
         let mut tries = 1;
-        // One by one: those before the one that has to wait are done.
+        // One at a time, so that those before one that has to wait are done.
         while harness.has_pending_migration(MIGRATIONS).map_err(|error| error.to_string())? {
             match harness.run_next_migration(MIGRATIONS) {
                 Ok(version) => ran.push(version.to_string()),
@@ -106,10 +106,10 @@ diesel::table! {
 
 statement!(HasMigrations -> diesel::sql_types::Bool, "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL", {});
 
-/// How many of this version's migrations the database lacks. It may have more, of a later version.
+/// Returns how many of this version's migrations the database lacks. It may have more, of a later version.
 ///
 /// # Errors
-/// `Unavailable` and the like.
+/// The database.
 pub async fn pending_migrations(connection: &mut AsyncPgConnection) -> Result<usize, DbError> {
     let has_some: bool = HasMigrations {}.get_result(connection).await?;
     let mut applied = Vec::<String>::new();

@@ -1,9 +1,8 @@
-//! The road to PostgreSQL: connections, their limits, migrations, and what its errors mean.
+//! Access to PostgreSQL: connections, their limits, migrations, and errors.
 //!
-//! Features bring their own queries; all that is known here of what they are for is that sales have connections of their
-//! own. Every wait is bounded: for a connection by
-//! the pool, for a lock and a statement by PostgreSQL itself, because a future that is dropped in mid-transaction
-//! would leave the lock behind.
+//! Features have their own queries; this module only knows that sales have connections of their own. Every wait is
+//! bounded: that for a connection by the pool, those for a lock and a statement by PostgreSQL, because a future dropped
+//! in mid-transaction would leave the lock behind.
 
 mod connect;
 mod error;
@@ -41,25 +40,25 @@ use crate::{
     telemetry::{Metrics, PoolLabel, PoolStateLabel},
 };
 
-/// A connection out of the pool; it goes back when it is dropped.
+/// A pooled connection, returned to the pool on drop.
 pub type Connection = pool::Object<AsyncPgConnection>;
 
-/// How long a request waits for a connection before it is told that the server is overloaded.
+/// How long a request waits for a connection before it is refused with `Overloaded`.
 const POOL_WAIT: Duration = Duration::from_secs(2);
 
-/// An answer that is not there by then does not come.
+/// How long to wait for an answer: a later one is not expected any more.
 const ANSWER_WITHIN: Duration = Duration::from_millis(3_200);
 
-/// Lets the statements of this transaction take longer than others.
+/// Raises the statement timeout for the current transaction.
 pub(crate) const LONG_STATEMENT: &str = "SET LOCAL statement_timeout = '5500ms'";
-/// With the wait for a connection it is not more than a mutation may take.
+/// Together with the wait for a connection, no more than a mutation may take.
 const LONG_ANSWER_WITHIN: Duration = Duration::from_millis(5_800);
 
-/// Runs what changes nothing again, once, when its connection broke at once. After PostgreSQL was started anew, or a
-/// balancer between has closed what was idle, nobody notices.
+/// Retries a read once if its connection broke at once. So a restart of PostgreSQL, or a load balancer that closes idle
+/// connections, goes unnoticed.
 ///
 /// # Errors
-/// Those of the second run; those of the first where it took long, for whoever asked has waited enough.
+/// Those of the second run; those of the first if it took long, because then the caller has waited enough.
 pub(crate) async fn retried<T, F: Future<Output = Result<T, DbError>>>(
     read: impl Fn() -> F,
 ) -> Result<T, DbError> {
@@ -70,30 +69,30 @@ pub(crate) async fn retried<T, F: Future<Output = Result<T, DbError>>>(
     }
 }
 
-/// A connection that breaks does so at once or not for long.
+/// A connection that breaks does so at once, or not for long.
 const AGAIN_WITHIN: Duration = Duration::from_millis(500);
 
-/// The pools of connections. Cloning is cheap and shares them.
+/// The connection pools. Clones are cheap and share them.
 #[derive(Clone)]
 pub struct Database {
-    /// For stock transactions: they do not stand in line behind what only reads.
+    /// For stock transactions, which so never queue behind reads.
     sells: Pool,
     reads: Pool,
-    /// What takes long takes one connection of those for reading at a time, and waits for that without one.
+    /// Limits long operations to one connection of `reads` at a time; the others wait without one.
     at_length: Arc<Semaphore>,
     metrics: Metrics,
 }
 
 type Pool = pool::Pool<AsyncPgConnection>;
 
-/// One connection in so many is for everything but stock transactions. Where PostgreSQL shares the processors, more of
-/// them read no more: 50 clients whose queries nobody asked before got 1,500, 2,100, 1,800 and 2,000 answers a second with
-/// 2, 4, 8 and 16, and 32 buyers beside them 4,300, 4,300, 2,400 and 1,900 reservations.
+/// One connection in this many serves everything but stock transactions. Where PostgreSQL shares the processors, more
+/// of them do not raise read throughput: 50 clients with uncached queries got 1,500, 2,100, 1,800 and 2,000 answers a
+/// second with 2, 4, 8 and 16, and 32 buyers beside them 4,300, 4,300, 2,400 and 1,900 reservations.
 const ONE_READS_OF: usize = 4;
 
 impl Database {
-    /// Pools over `settings`, whose URL must be there. Connects to nothing yet. What comes and goes over their connections is
-    /// the work of the runtime that calls this, whoever uses them.
+    /// Creates the pools, without connecting yet. `settings` must have a URL. The I/O of all connections runs on the
+    /// runtime that calls this, whoever uses them.
     ///
     /// # Errors
     /// There is no URL, or it is wrong.
@@ -116,7 +115,7 @@ impl Database {
         let connector = Connector::new(url)?.for_requests(metrics.clone());
         let runtime = Handle::current();
         let mut config = ManagerConfig::default();
-        // A dead connection shows as closed; the ping that the default sends costs each request a round trip.
+        // A dead connection is seen as closed; the default's ping would cost each request a round trip.
         config.recycling_method = RecyclingMethod::Fast;
         config.custom_setup = Box::new(move |_| {
             let connector = connector.clone();
@@ -129,12 +128,12 @@ impl Database {
         let manager = AsyncDieselConnectionManager::new_with_config(url.expose_secret(), config);
         let built = Pool::builder(manager)
             .max_size(size)
-            // The connection that came back last has its statements prepared and its plans made.
+            // The connection returned last has its statements prepared and its plans made.
             .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
                 wait: Some(POOL_WAIT),
-                // `Connector::connect` gives up by itself.
+                // `Connector::connect` has its own timeout.
                 create: None,
                 recycle: Some(Duration::from_secs(1)),
             })
@@ -142,19 +141,19 @@ impl Database {
         built.map_err(|error| ConnectError::Settings(error.to_string()))
     }
 
-    /// A connection for a stock transaction.
+    /// Takes a connection for a stock transaction.
     ///
     /// # Errors
-    /// `Overloaded` when none came free in time, `Unavailable` when PostgreSQL cannot be reached.
+    /// `Overloaded` if none came free in time, `Unavailable` if PostgreSQL cannot be reached.
     pub async fn connection(&self) -> Result<Connection, DbError> {
         Ok(self.sells.get().await?)
     }
 
-    /// Runs statements that need no stock transaction, on a connection of those for that. PostgreSQL ends a statement after
-    /// three seconds; where it does not even do that, the connection is closed and never used again.
+    /// Runs statements outside of stock transactions, on a connection of the pool for reads. PostgreSQL ends a
+    /// statement after three seconds; if it does not even do that, the connection is closed.
     ///
     /// # Errors
-    /// Those of [`connection`](Self::connection) and of the statements, and `Unavailable` when no answer comes.
+    /// Those of [`connection`](Self::connection) and of the statements, and `Unavailable` if no answer comes.
     pub async fn run<T>(
         &self,
         statements: impl AsyncFnOnce(&mut Connection) -> Result<T, DbError>,
@@ -162,8 +161,8 @@ impl Database {
         Self::run_on(&self.reads, ANSWER_WITHIN, statements).await
     }
 
-    /// The same for something large that somebody does now and then, and that is not to fail on a slow machine.
-    /// `LONG_STATEMENT` goes before it in its transaction.
+    /// Runs an occasional large operation, which has to succeed on a slow machine too. Its transaction has to begin
+    /// with `LONG_STATEMENT`.
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
@@ -180,7 +179,7 @@ impl Database {
         Self::run_over(connection, LONG_ANSWER_WITHIN, statements).await
     }
 
-    /// The same for what stock transactions wait for, on a connection of theirs.
+    /// Runs statements that stock transactions wait for, on a connection of the pool for sales.
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
@@ -211,7 +210,7 @@ impl Database {
                 lent.0 = None;
                 Ok(done)
             }
-            // Others that were sent with the one that failed may be under way.
+            // Statements that were sent with the failed one may still be in flight.
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 lent.0.take().into_iter().for_each(Self::discard);
@@ -220,18 +219,18 @@ impl Database {
         }
     }
 
-    /// Takes a connection whose state nobody knows out of the pool and closes it.
+    /// Closes a connection in an unknown state and removes it from its pool.
     pub fn discard(connection: Connection) {
         drop(pool::Object::take(connection));
     }
 
-    /// Lets no new request have a connection and closes the idle ones.
+    /// Closes the pools: new requests get no connection, and idle ones are closed.
     pub fn close(&self) {
         self.sells.close();
         self.reads.close();
     }
 
-    /// Writes the pools' state to the metrics.
+    /// Records the state of the pools in the metrics.
     pub fn record_pools(&self) {
         let figure = |value: usize| value.try_into().unwrap_or(i64::MAX);
         for (pool, status) in [("sales", self.sells.status()), ("reads", self.reads.status())] {
@@ -246,8 +245,8 @@ impl Database {
     }
 }
 
-/// A connection with statements under way. Whoever asked for them may hang up; the connection goes back once PostgreSQL
-/// has ended them, or the next to have it would wait for that.
+/// A connection with statements in flight. If the caller is cancelled, the connection returns to the pool only once
+/// PostgreSQL has ended them, or its next user would have to wait for that.
 struct Lent(Option<Connection>);
 
 impl Drop for Lent {

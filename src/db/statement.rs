@@ -1,11 +1,11 @@
 //! Statements with a fixed text.
 //!
-//! diesel prepares `sql_query` and its own `UPDATE` and `ON CONFLICT` anew each time, at the price of round trips;
-//! a query node with a static id is prepared once per connection. The type that the macro makes is such a node: a
-//! text in which `$1`, `$2`.. stand for its fields, in their order and as often as wanted. Each is sent once.
+//! diesel prepares `sql_query` and its own `UPDATE` and `ON CONFLICT` each time, at the cost of round trips; a query
+//! node with a static id is prepared once per connection. The macro defines such a node: a text in which `$1`, `$2`..
+//! stand for its fields in order, each as often as wanted. Each field is sent once.
 
-/// Makes a query node: `statement!(Name -> (Row, Types), "text", { field: SqlType => RustType, .. })`, and further ones with
-/// the same fields and row, of which each may leave fields out: `statement!(Other(Name) -> (Row, Types), "text")`.
+/// Defines a query node: `statement!(Name -> (Row, Types), "text", { field: SqlType => RustType, .. })`. Further nodes
+/// can share its fields, and need not use all of them: `statement!(Other(Name) -> (Row, Types), "text")`.
 macro_rules! statement {
     (
         $(#[$doc:meta])*
@@ -18,7 +18,7 @@ macro_rules! statement {
         }
 
         impl $name {
-            /// Says the text, and each field at its first place; at further places the text has the number that it got.
+            /// Writes the text, with each field bound at its first place; later places have the number of that bind.
             fn say<'b>(
                 &'b self,
                 pieces: &[$crate::db::Piece],
@@ -57,7 +57,7 @@ macro_rules! statement {
                 &'b self,
                 out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
             ) -> diesel::QueryResult<()> {
-                // The driver asks for this some times with each execution.
+                // Cached, because the driver calls this several times per execution.
                 static PIECES: std::sync::LazyLock<Vec<$crate::db::Piece>> =
                     std::sync::LazyLock::new(|| $crate::db::pieces($sql));
                 let $node = self;
@@ -72,8 +72,8 @@ pub(crate) use statement;
 /// A part of a statement's text, and the number of the field that follows it.
 pub(crate) type Piece = (String, Option<usize>);
 
-/// The text of a statement, cut where each field has its first place. diesel numbers what is sent by itself, so at further
-/// places the text has the number under which the field goes.
+/// Splits the text at the first place of each field. diesel numbers the binds itself, so at later places the text gets
+/// the number under which the field is sent.
 pub(crate) fn pieces(sql: &str) -> Vec<Piece> {
     let (mut pieces, mut sent) = (Vec::new(), Vec::new());
     let mut parts = sql.split('$');
@@ -94,8 +94,8 @@ pub(crate) fn pieces(sql: &str) -> Vec<Piece> {
     pieces
 }
 
-/// The one row, if any, of a statement that commits by itself. All rows have to be loaded for that: the driver's own way to
-/// one row goes on when that has come, and PostgreSQL may send it before a commit that takes long, or fails.
+/// Returns the row, if any, of a statement that commits by itself. It takes all rows because the driver's way to load
+/// one returns as soon as that arrives, and PostgreSQL may send it before a commit that is slow or fails.
 pub(crate) fn committed<Row>(rows: Vec<Row>) -> Option<Row> {
     rows.into_iter().next()
 }

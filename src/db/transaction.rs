@@ -1,4 +1,4 @@
-//! A transaction whose statements share round trips.
+//! Transactions whose statements share round trips.
 
 use std::{cell::Cell, pin::pin, task::Poll};
 
@@ -10,31 +10,31 @@ use tokio::{task::unconstrained, try_join};
 use super::{Connection, DbError};
 
 thread_local! {
-    /// Whether a statement was to be prepared since this was last set to `false`. It is noted while the future of that
-    /// statement is polled.
+    /// Whether a statement had to be prepared since this was last set to `false`. Set while the statement's future is
+    /// polled.
     static PREPARES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A connection prepares a statement before it sends it.
+/// Records that a connection has to prepare a statement before it sends it.
 pub(super) fn note_preparation() {
     PREPARES.set(true);
 }
 
-/// Statements that do not need each other's answers go out together, BEGIN with the first of them; PostgreSQL runs them in
-/// the order in which they were sent. That is the order in which `futures` or `tokio` in its biased mode first polls
-/// them.
+/// A transaction that pipelines statements which do not depend on each other, BEGIN with the first of them. PostgreSQL
+/// runs them in the order in which they are sent, which is the order in which their futures are first polled: that of
+/// `futures`, or of `tokio` in its biased mode.
 ///
-/// The connection goes back to the pool once the transaction has ended, and PostgreSQL has said so. One that is dropped
-/// before is closed, with whatever was under way.
+/// The connection returns to the pool once PostgreSQL has confirmed the end of the transaction. If dropped earlier, it
+/// is closed, with whatever is in flight.
 pub(crate) struct Transaction(Option<Connection>);
 
 impl Transaction {
-    /// On this connection, from [`begin`](Self::begin) on.
+    /// Creates a transaction on `connection`; [`begin`](Self::begin) starts it.
     pub(crate) fn on(connection: Connection) -> Self {
         Self(Some(connection))
     }
 
-    /// What statements are sent over; several at once, if need be.
+    /// Returns the connection, on which several statements may be in flight at once.
     pub(crate) fn connection(&self) -> &AsyncPgConnection {
         match &self.0 {
             Some(connection) => connection,
@@ -42,19 +42,19 @@ impl Transaction {
         }
     }
 
-    /// Begins, in READ COMMITTED whatever the server's default.
+    /// Begins in READ COMMITTED, whatever the server's default.
     pub(crate) async fn begin(&self) -> Result<(), DbError> {
         self.say("BEGIN ISOLATION LEVEL READ COMMITTED").await
     }
 
-    /// Commits, when `last` has been sent, and returns its answer. PostgreSQL answers the COMMIT of a transaction that
-    /// failed like any other, so nothing is committed if and only if a statement failed: `last`, or one before it, of
-    /// which none may be unanswered.
+    /// Sends COMMIT right behind `last`, and returns the answer of `last`. PostgreSQL answers the COMMIT of a failed
+    /// transaction like any other: nothing is committed if and only if a statement failed, either `last` or an earlier
+    /// one. All earlier statements must have been answered.
     pub(crate) async fn commit_after<T>(
         &self,
         last: impl Future<Output = Result<T, DbError>>,
     ) -> Result<T, DbError> {
-        // Not to be put off by the runtime in between: what is polled first has to be sent first.
+        // Unconstrained, so that the runtime's budget cannot defer it: it has to be sent first.
         let mut last = pin!(unconstrained(last));
         PREPARES.set(false);
         let polled = poll!(last.as_mut());
@@ -62,7 +62,7 @@ impl Transaction {
             let (answer, ()) = try_join!(biased; last, self.say("COMMIT"))?;
             return Ok(answer);
         }
-        // Nothing had to be asked, or it is not sent yet: this connection has to prepare it first.
+        // `last` is done already, or not sent yet because this connection has to prepare it first.
         let answer = match polled {
             Poll::Ready(answer) => answer?,
             Poll::Pending => last.await?,
@@ -71,20 +71,20 @@ impl Transaction {
         Ok(answer)
     }
 
-    /// It has ended, and the connection goes back.
+    /// Returns the connection of an ended transaction to the pool.
     pub(crate) fn end(mut self) {
         self.0 = None;
     }
 
-    /// Undoes everything because of `error`, and returns what that means now: where PostgreSQL does not answer any more,
-    /// the connection had ended, and nobody knows what was done.
+    /// Rolls back because of `error`, and returns the error to report. If the rollback fails too, the connection was
+    /// lost and the outcome is unknown: `Unexpected` becomes `Unavailable`.
     pub(crate) async fn roll_back(mut self, error: DbError) -> DbError {
         match (self.say("ROLLBACK").await, error) {
             (Ok(()), error) => {
                 self.0 = None;
                 error
             }
-            // In a language in which [`DbError`] does not know it.
+            // The message is in a language that [`DbError`] cannot classify.
             (Err(_), DbError::Unexpected(text)) => DbError::Unavailable(text),
             (Err(_), error) => error,
         }

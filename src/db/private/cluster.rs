@@ -1,4 +1,4 @@
-//! The cluster itself, over PostgreSQL's own `initdb` and `pg_ctl`.
+//! The cluster itself, managed with PostgreSQL's `initdb` and `pg_ctl`.
 
 use std::{
     fs::{self, File, Permissions},
@@ -24,15 +24,15 @@ use super::{
 };
 use crate::db::Connector;
 
-/// The database in it, and its owner.
+/// The name of the database, and of its owner.
 pub(super) const DATABASE: &str = "sneaker_drop";
 
-/// Seconds that a start may take: recovery after a crash is part of it.
+/// Seconds that a start may take, crash recovery included.
 const START_SECONDS: &str = "60";
 
-/// Seconds that a stop in order may take: a checkpoint is part of it.
+/// Seconds that a fast shutdown may take, its checkpoint included.
 const STOP_SECONDS: &str = "20";
-/// And one that is none.
+/// Seconds that an immediate shutdown may take.
 const ABORT_SECONDS: &str = "3";
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Finds PostgreSQL and makes the cluster where there is none.
+    /// Finds PostgreSQL's programs, and creates the cluster if there is none.
     pub(super) fn open(place: Place) -> Result<Self, PrivateError> {
         let made_by =
             fs::read_to_string(place.data.join("PG_VERSION")).ok().map(|text| text.trim().to_owned());
@@ -67,7 +67,8 @@ impl Cluster {
         )
     }
 
-    /// A cluster is whole or not there: one that `initdb` was killed over has another name.
+    /// Creates the cluster under another name and renames it, so that a killed `initdb` leaves no partial cluster
+    /// behind.
     fn init(&self) -> Result<(), PrivateError> {
         let unfinished = self.place.home.join("data.unfinished");
         if unfinished.exists() {
@@ -92,19 +93,19 @@ impl Cluster {
         fs::rename(&unfinished, &self.place.data).map_err(|error| PrivateError::io(&self.place.data, error))
     }
 
-    /// Whether the process may live that its own file names: only what is sure counts as dead. Another process that was
-    /// given the same number since is taken for it, as by `pg_ctl`.
+    /// Returns whether the process in `postmaster.pid` may be alive; `false` only if it is certainly dead. A process
+    /// that has got the same pid since counts as PostgreSQL, as it does for `pg_ctl`.
     pub(super) fn is_alive(&self) -> bool {
         let file = match fs::read_to_string(self.pid_file()) {
             Err(error) if error.kind() == ErrorKind::NotFound => return false,
-            // No more files may be open, or it is being written.
+            // The open-file limit may be reached, for example.
             Err(_) => return true,
             Ok(file) => file,
         };
         let Some(pid) = pid_in(&file) else { return true };
-        // Where this program is a container's first process, it is the parent.
+        // If this program is PID 1 of a container, it is the parent and has to reap the process.
         let _asked = waitpid(pid, Some(WaitPidFlag::WNOHANG));
-        // One that is another user's lives too.
+        // A process of another user is alive too.
         kill(pid, None) != Err(Errno::ESRCH) && !is_zombie(pid)
     }
 
@@ -112,18 +113,18 @@ impl Cluster {
         self.place.data.join("postmaster.pid")
     }
 
-    /// Starts PostgreSQL unless it runs, which it does after a server was killed, and waits until it answers.
+    /// Starts PostgreSQL if it does not run, and waits until it answers. After a server was killed it still runs.
     pub(super) fn ensure_running(&self) -> Result<(), PrivateError> {
         self.start("--wait")
     }
 
-    /// The same, and waits for nothing: recovery after a crash may take long.
+    /// Starts PostgreSQL without waiting: crash recovery may take long.
     pub(super) fn begin_to_run(&self) -> Result<(), PrivateError> {
         self.start("--no-wait")
     }
 
     fn start(&self, wait: &str) -> Result<(), PrivateError> {
-        // A dead one that its parent has not asked about looks alive to PostgreSQL's own programs.
+        // A zombie looks alive to PostgreSQL's programs.
         let file = fs::read_to_string(self.pid_file()).unwrap_or_default();
         if pid_in(&file).is_some_and(is_zombie) {
             for file in [self.place.socket_dir.join(SOCKET_LOCK), self.pid_file()] {
@@ -147,13 +148,13 @@ impl Cluster {
         }
         let conf = self.place.home.join("sneaker-drop.conf");
         let socket_dir = self.place.socket_dir.display().to_string().replace('\'', "''");
-        // Escaped: a line break in the path would begin a setting.
+        // Escaped: a line break in the path would start a setting.
         let data_dir = &self.place.data_dir;
         let settings = format!(
             "# Written at each start, for DATA_DIR={data_dir:?}.\nlisten_addresses = ''\nport = 5432\nunix_socket_directories = '{socket_dir}'\n\
              unix_socket_permissions = 0700\nmax_connections = 600\n"
         );
-        // Read by PostgreSQL's own user, whatever the umask of ours; nobody else comes into the folder.
+        // Readable by PostgreSQL's user whatever our umask; nobody else can enter the directory.
         fs::write(&conf, settings)
             .and_then(|()| fs::set_permissions(&conf, Permissions::from_mode(0o644)))
             .map_err(|error| PrivateError::io(&conf, error))?;
@@ -176,7 +177,7 @@ impl Cluster {
         )))
     }
 
-    /// Stops PostgreSQL: in order, or, where that takes too long, as it would after a crash, which loses nothing that was
+    /// Stops PostgreSQL by a fast shutdown or, if that takes too long, an immediate one, which loses nothing that was
     /// committed.
     pub(super) fn stop(&self) -> Result<(), PrivateError> {
         let mut stopped = Ok(());
@@ -213,8 +214,8 @@ impl Cluster {
         }
     }
 
-    /// One of PostgreSQL's programs, as the right user, in a process group of its own: Ctrl-C at the terminal
-    /// reaches the server first, which stops PostgreSQL when its pool is closed.
+    /// Returns a command for one of PostgreSQL's programs, run as the right user and in a process group of its own:
+    /// Ctrl-C at the terminal must reach only the server, which stops PostgreSQL after it has closed its pool.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         command.current_dir(&self.place.home).env("LC_ALL", "C").process_group(0).stdin(Stdio::null());
@@ -225,19 +226,19 @@ impl Cluster {
     }
 }
 
-/// The process that `postmaster.pid` names: its first line.
+/// Returns the pid in the first line of `postmaster.pid`.
 fn pid_in(file: &str) -> Option<Pid> {
     file.lines().next()?.trim().parse().ok().map(Pid::from_raw)
 }
 
-/// Where the system does not say, it is none.
+/// Returns whether the process is a zombie; `false` where the system does not say.
 fn is_zombie(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state stands behind the program's name, in which anything may be.
+    // The state follows the program's name, which may contain anything.
     stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['Z', 'X']))
 }
 
-/// Runs to the end; what it printed is the error when it fails.
+/// Runs a command to its end; the error has its stderr.
 fn run(mut command: Command) -> Result<(), PrivateError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| PrivateError::io(Path::new(&program), error))?;
@@ -248,7 +249,7 @@ fn run(mut command: Command) -> Result<(), PrivateError> {
     Err(PrivateError::Failed(format!("{program} failed ({}): {}", output.status, said.trim())))
 }
 
-/// The folder of PostgreSQL's programs, of the version that made the cluster if there is one.
+/// Returns the directory of PostgreSQL's programs, in the version that created the cluster if there is one.
 fn find_binaries(made_by: Option<&str>) -> Result<PathBuf, PrivateError> {
     if let Some(dir) = std::env::var_os("PG_BIN").map(PathBuf::from) {
         return match major_version(&dir) {
@@ -268,13 +269,13 @@ fn find_binaries(made_by: Option<&str>) -> Result<PathBuf, PrivateError> {
     }
 }
 
-/// Folders that hold a PostgreSQL, with its major version; the best first.
+/// Returns the directories that contain PostgreSQL, each with its major version, in order of preference.
 fn candidates() -> Vec<(PathBuf, String)> {
     let mut dirs = Vec::new();
     if let Ok(output) = Command::new("pg_config").arg("--bindir").stdin(Stdio::null()).output() {
         dirs.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
-    // Debian keeps the server's programs off PATH, one folder per version.
+    // Debian keeps the server's programs off PATH, in one directory per version.
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut versions: Vec<_> = debian.map(|entry| entry.path().join("bin")).collect();
     versions.sort_by_key(|dir| {
@@ -285,7 +286,7 @@ fn candidates() -> Vec<(PathBuf, String)> {
     dirs.into_iter().filter_map(|dir| major_version(&dir).map(|version| (dir, version))).collect()
 }
 
-/// The major version of the PostgreSQL in `dir`, if it has both programs that are needed.
+/// Returns the major version of the PostgreSQL in `dir`, if both required programs are there.
 fn major_version(dir: &Path) -> Option<String> {
     File::open(dir.join("initdb")).ok()?;
     let output = Command::new(dir.join("pg_ctl")).arg("--version").stdin(Stdio::null()).output().ok()?;

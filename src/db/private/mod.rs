@@ -1,8 +1,8 @@
-//! A PostgreSQL of our own for a machine on which nothing was set up: found, initialised, started, stopped.
+//! A private PostgreSQL for a machine without a database: found, initialised, started and stopped by this program.
 //!
-//! It listens on a Unix socket only, in a folder that nobody else may enter, and syncs every commit to disk like
-//! any other. Whoever uses it holds a lock on `users.lock`, shared; the last to leave stops it. A process that is
-//! killed leaves it running, and the next one finds it so.
+//! It listens only on a Unix socket, in a directory that nobody else may enter, and syncs every commit to disk. Each
+//! process that uses it holds a shared lock on `users.lock`; the last to leave stops it. A killed process leaves it
+//! running, and the next one reuses it.
 
 mod cluster;
 mod place;
@@ -21,30 +21,30 @@ use tokio::time::Instant;
 
 use cluster::Cluster;
 
-/// The private PostgreSQL could not be had.
+/// A failure of the private PostgreSQL.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateError {
-    /// No PostgreSQL on this machine.
+    /// PostgreSQL is not installed.
     #[error(
         "no PostgreSQL was found. Install it (Debian: apt-get install postgresql; macOS: brew install postgresql), \
          set PG_BIN to the folder of its programs, or set DATABASE_URL to a database that exists"
     )]
     NotInstalled,
-    /// There is nothing that a visitor could look at.
+    /// There is no data for a [`Role::Visitor`].
     #[error("there is no data in {0}: set DATA_DIR or DATABASE_URL, or start the server first")]
     NoData(PathBuf),
-    /// Another server works on the same data.
+    /// Another server uses the same data.
     #[error("another server already uses {0}: stop it, or set DATA_DIR to another folder")]
     InUse(PathBuf),
-    /// The programs are there but did not do their work.
+    /// One of PostgreSQL's programs failed.
     #[error("{0}")]
     Failed(String),
-    /// A folder or file is not to be had.
+    /// A directory or file cannot be used.
     #[error("{}: {error}", path.display())]
     Io {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
 }
@@ -55,42 +55,43 @@ impl PrivateError {
     }
 }
 
-/// How often it is looked whether PostgreSQL is still there.
+/// How often to check that PostgreSQL is alive.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Between two starts, where it is gone again each time.
+/// The longest wait between two restarts, if it dies each time.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// One that is still stopping or starting when it is joined answers by then.
+/// How long a PostgreSQL that is still stopping or starting may take until it answers.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// A running private PostgreSQL that this process uses. [`leave`](Self::leave) it when its pool is closed.
+/// A running private PostgreSQL that this process uses. Call [`leave`](Self::leave) once its pool is closed.
 #[derive(Debug)]
 pub struct PrivatePostgres {
     used: Arc<Used>,
-    /// Held by a server, not by a command that joins one.
+    /// Held by a server, but not by a command.
     _server: Option<File>,
 }
 
 #[derive(Debug)]
 struct Used {
     cluster: Cluster,
-    /// The lock of whoever uses it; `None` once it was left, and nothing may start it any more.
+    /// The shared lock on `users.lock`; `None` after [`leave`](PrivatePostgres::leave), when PostgreSQL must not be
+    /// started any more.
     users: Mutex<Option<File>>,
 }
 
-/// Whether the caller is a server, of which a folder has one, or a command, of which it has any number.
+/// The role of a caller. A directory has one server and any number of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Makes what is not there, and is the only server.
+    /// Creates what is missing, and is the only server.
     Server,
-    /// Makes what is not there.
+    /// Creates what is missing.
     Command,
-    /// Has nothing to do where there is no data, and makes nothing.
+    /// Creates nothing, and fails if there is no data.
     Visitor,
 }
 
 impl PrivatePostgres {
-    /// Joins the PostgreSQL of `data_dir`: makes it where it is not there and `role` may, and starts it where needed. Blocks for some seconds the first
-    /// time; run it off the async threads.
+    /// Joins the PostgreSQL of `data_dir`: creates it if it is missing and `role` may, and starts it if necessary.
+    /// Blocks for some seconds the first time, so it must run off the async threads.
     ///
     /// # Errors
     /// Each one says what to do about it.
@@ -109,25 +110,25 @@ impl PrivatePostgres {
         Ok(Self { used: Arc::new(used), _server: server })
     }
 
-    /// Where to connect.
+    /// Returns the URL to connect to.
     pub fn url(&self) -> SecretString {
         self.used.cluster.url(cluster::DATABASE).into()
     }
 
-    /// How a person gets in.
+    /// Returns the shell command with which a person connects.
     pub fn psql(&self) -> String {
         format!("psql '{}'", self.used.cluster.url(cluster::DATABASE))
     }
 
-    /// Makes the database where it is not there yet. Blocks no thread.
+    /// Creates the database if it is missing. Blocks no thread.
     ///
     /// # Errors
-    /// `Failed` with PostgreSQL's complaint.
+    /// `Failed` with PostgreSQL's error.
     pub async fn ensure_database(&self) -> Result<(), PrivateError> {
         let began = Instant::now();
         loop {
             match self.used.cluster.ensure_database().await {
-                // One that was told to stop, or is still starting, when it was joined.
+                // It was still stopping or starting when it was joined.
                 Err(PrivateError::Failed(why)) if began.elapsed() < READY_WITHIN && passes(&why) => {}
                 done => return done,
             }
@@ -146,7 +147,7 @@ impl PrivatePostgres {
         }
     }
 
-    /// Starts PostgreSQL again whenever it is gone: somebody has killed it, or the machine ran out of memory.
+    /// Restarts PostgreSQL whenever it has died, because it was killed or the machine ran out of memory, for example.
     pub async fn keep_up(&self) -> Infallible {
         let (mut wait, mut next_try) = (LOOK_EVERY, Instant::now());
         loop {
@@ -172,7 +173,7 @@ impl PrivatePostgres {
     /// Stops PostgreSQL unless another process uses it. Blocks until it has stopped.
     ///
     /// # Errors
-    /// `Failed` when it does not stop.
+    /// `Failed` if it does not stop.
     pub fn leave(self) -> Result<(), PrivateError> {
         let Used { cluster, users } = &*self.used;
         let Some(users) = users.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
@@ -198,14 +199,14 @@ impl Used {
     }
 }
 
-/// Starting and stopping are decided under one lock, or a starter would meet a stopper half-way.
+/// Takes the lock under which PostgreSQL is started and stopped, so that the two cannot overlap.
 fn decide(home: &Path) -> Result<File, PrivateError> {
     let decision = open_lock(&home.join("start.lock"))?;
     decision.lock().map_err(|error| PrivateError::io(home, error))?;
     Ok(decision)
 }
 
-/// Whether PostgreSQL's complaint passes by itself. It speaks English here: its programs are run with `LC_ALL=C`.
+/// Returns whether PostgreSQL's error is transient. Its text is in English, because its programs run with `LC_ALL=C`.
 fn passes(why: &str) -> bool {
     ["the database system is", "refused", "No such file"].iter().any(|passing| why.contains(passing))
 }

@@ -1,7 +1,7 @@
-//! Where the private PostgreSQL lives and as whom it runs.
+//! Where the private PostgreSQL has its files, and which user it runs as.
 //!
-//! PostgreSQL refuses to run as root: started by root it runs as the user `postgres`, in a folder that this user
-//! can reach. A checkout below a home folder of mode 700 is not such a folder.
+//! PostgreSQL refuses to run as root. If root starts this program, PostgreSQL runs as the user `postgres`, in a
+//! directory that this user can reach. A checkout below a home directory of mode 700 is not one.
 
 use std::{
     fs,
@@ -19,37 +19,37 @@ use nix::unistd::{Uid, User};
 use super::{PrivateError, Role};
 use crate::ids;
 
-/// Where data goes that the user `postgres` cannot reach in its own place.
+/// Directory of the data if the user `postgres` cannot enter `DATA_DIR`.
 const FALLBACK: &str = "/var/lib/sneaker-drop";
-/// `sun_path` has 108 bytes, one for the end.
+/// `sun_path` has 108 bytes, one of them for the terminating NUL.
 const LONGEST_SOCKET_PATH: usize = 107;
 const SOCKET_FILE: &str = ".s.PGSQL.5432";
-/// Names the process beside it.
+/// The lock file beside the socket, which names the process.
 pub(super) const SOCKET_LOCK: &str = ".s.PGSQL.5432.lock";
 
-/// Another user than ours to run PostgreSQL as.
+/// Another user that PostgreSQL runs as.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Identity {
     pub(super) uid: u32,
     pub(super) gid: u32,
 }
 
-/// The folders, made and reachable.
+/// The directories, created and reachable.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// `DATA_DIR`, with neither links nor dots in it.
+    /// `DATA_DIR` in canonical form.
     pub(super) data_dir: PathBuf,
-    /// Cluster, log and locks; mode 700.
+    /// Directory of the cluster, the log and the locks; mode 700.
     pub(super) home: PathBuf,
-    /// The cluster.
+    /// Directory of the cluster.
     pub(super) data: PathBuf,
-    /// The socket's folder: `home`, unless that makes too long a path.
+    /// Directory of the socket: `home`, unless its path would be too long.
     pub(super) socket_dir: PathBuf,
-    /// Whom to run PostgreSQL as, when not as ourselves.
+    /// The user that PostgreSQL runs as, if not our own.
     pub(super) identity: Option<Identity>,
 }
 
-/// Finds the folders for the PostgreSQL of `data_dir`, and makes them where `role` may.
+/// Finds the directories for the PostgreSQL of `data_dir`, and creates them if `role` may.
 pub(super) fn prepare(data_dir: &Path, role: Role) -> Result<Place, PrivateError> {
     let no_data = || PrivateError::NoData(data_dir.to_owned());
     let may_make = role != Role::Visitor;
@@ -69,7 +69,7 @@ pub(super) fn prepare(data_dir: &Path, role: Role) -> Result<Place, PrivateError
     }
     if let Some(fallback) = fallback {
         make_dir(fallback)?;
-        // Others may pass through, nobody may look: each home in it is mode 700.
+        // Others may pass through but not list it: each home in it has mode 700.
         set_mode(fallback, 0o711)?;
         tracing::info!(
             data = %home.display(),
@@ -102,7 +102,7 @@ fn identity() -> Result<Option<Identity>, PrivateError> {
     Ok(Some(Identity { uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
 }
 
-/// Whether the user can get into the folder: asked by going there.
+/// Returns whether the user can enter the directory, by trying.
 fn can_enter(dir: &Path, user: Identity) -> bool {
     Command::new("/bin/sh")
         .args(["-c", "cd \"$1\"", "sh"])
@@ -117,7 +117,7 @@ fn can_enter(dir: &Path, user: Identity) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Makes a folder where there is none.
+/// Creates a directory if it does not exist.
 fn make_dir(path: &Path) -> Result<(), PrivateError> {
     match path.is_dir() {
         true => return Ok(()),
@@ -128,12 +128,12 @@ fn make_dir(path: &Path) -> Result<(), PrivateError> {
     }
     let io = |error| PrivateError::io(path, error);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
-    // The user postgres has to pass through to its own folder below.
+    // The user `postgres` has to pass through to its own directory below.
     if Uid::effective().is_root() { set_mode(path, 0o711) } else { Ok(()) }
 }
 
-/// Makes a folder of mode 700 that is `owner`'s, or ours. One that is there must be so already: in a shared place such
-/// as `/tmp` anybody could have put it there, and would be asked for the data instead of PostgreSQL.
+/// Creates a directory of mode 700 that belongs to `owner`, or to us. An existing one must be like that already: in a
+/// shared directory such as `/tmp` somebody else could have created it, to impersonate PostgreSQL.
 fn make_private_dir(path: &Path, owner: Option<Identity>) -> Result<(), PrivateError> {
     let io = |error| PrivateError::io(path, error);
     match fs::DirBuilder::new().mode(0o700).create(path) {
