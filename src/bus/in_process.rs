@@ -1,14 +1,14 @@
-//! Between the servers of one process: for tests, and for a server that has no others.
+//! Transport between the servers of one process: for tests, and for a server without others.
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::sync::broadcast;
 
 use super::{Link, LinkError, Transport};
 
-/// Messages that a link may lag behind.
+/// Number of messages that a link may lag behind.
 const ROOM: usize = 1_024;
 
-/// Cloning it gives another server on the same bus.
+/// Each clone connects another server to the same bus.
 #[derive(Clone)]
 pub struct InProcess(broadcast::Sender<String>);
 
@@ -32,7 +32,7 @@ struct End {
 
 impl Link for End {
     fn send(&mut self, text: String) -> BoxFuture<'_, Result<(), LinkError>> {
-        // Fails only when nobody listens, and this link does.
+        // Fails only without receivers, and this link is one.
         drop(self.all.send(text));
         std::future::ready(Ok(())).boxed()
     }

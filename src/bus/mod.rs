@@ -1,9 +1,9 @@
-//! Tells the other servers on the same database that there is something to look at.
+//! Notifies the other servers on the same database of changes.
 //!
-//! A hint says where to look, never what is there: whoever hears it reads the database. So a hint that is lost, late,
+//! A hint says where to look, never what is there: its receiver reads the database. So a hint that is lost, late,
 //! repeated, out of order or forged does no harm; each server polls as well, and the poll is the guarantee. Hints are
-//! folded and sent a few times a second, and never by a stock transaction: PostgreSQL's NOTIFY takes a lock of the whole
-//! server when it commits.
+//! coalesced and sent a few times a second, never by a stock transaction: PostgreSQL's NOTIFY takes a server-wide lock
+//! when it commits.
 
 mod in_process;
 mod nats;
@@ -28,58 +28,58 @@ use crate::{
     telemetry::{Metrics, Outcome},
 };
 
-/// The least time between two messages: a hot drop changes hundreds of times a second.
+/// Shortest time between two messages: a hot drop changes hundreds of times a second.
 const BETWEEN_MESSAGES: Duration = Duration::from_millis(25);
-/// Drops in one message, which PostgreSQL limits to 8,000 bytes.
+/// Number of drops in one message, which PostgreSQL limits to 8,000 bytes.
 const MOST_DROPS: usize = 100;
-/// How long after a link broke another is tried.
+/// Delay before a broken link is replaced.
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
-/// How often it is logged that there is none.
+/// Shortest time between two warnings that there is no link.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// A link that takes longer for a message, or to be made, is taken for broken: the other end may be gone without a word.
+/// Deadline for a link to be made, or to send a message. After that it counts as broken: the other end may have
+/// vanished.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a program that ends waits for what it has to tell.
+/// How long a command waits for its hints to be sent before it exits.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(2);
 
-/// Where to look.
+/// What a server should read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hint {
-    /// At this drop, which has at least this version.
+    /// This drop, which has at least this version.
     Drop(DropId, i32),
-    /// At the sessions that ended.
+    /// The sessions that ended.
     Sessions,
 }
 
-/// A link broke, or could not be made.
+/// A failure to make or keep a link.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// By whoever carries the messages.
+    /// The transport failed.
     #[error("{0}")]
     Broken(String),
-    /// On the way to PostgreSQL.
+    /// PostgreSQL could not be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
 }
 
-/// Carries short texts between servers.
+/// Carries short messages between servers.
 pub trait Transport: Send + Sync + 'static {
-    /// A link over which this server sends and hears.
+    /// Makes a link over which this server sends and receives.
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Link>, LinkError>>;
 }
 
-/// One server's end. What breaks is replaced by another.
+/// One server's end of the transport. A broken link is replaced by a new one.
 pub trait Link: Send {
-    /// Sends to all that listen; done when the text has left this process. Whether the sender hears it as well does not
-    /// matter.
+    /// Sends to all receivers; completes when the message has left this process. The sender may receive it as well.
     fn send(&mut self, text: String) -> BoxFuture<'_, Result<(), LinkError>>;
 
-    /// The next text. The future may be dropped and asked for again; nothing is lost by that.
+    /// Returns the next message. Cancel safe: dropping the future loses none.
     fn receive(&mut self) -> BoxFuture<'_, Result<String, LinkError>>;
 }
 
-/// The bus. Cloning is cheap and shares it.
+/// The bus. Clones are cheap and share it.
 #[derive(Clone)]
 pub struct Bus(Arc<Inner>);
 
@@ -90,7 +90,7 @@ struct Inner {
     metrics: Metrics,
 }
 
-/// What is to be told.
+/// Hints that are not sent yet.
 #[derive(Default)]
 struct Outbox {
     drops: HashMap<DropId, i32>,
@@ -98,7 +98,7 @@ struct Outbox {
 }
 
 impl Bus {
-    /// A bus over `transport`. Nothing is carried before [`run`](Self::run) is.
+    /// Creates a bus over `transport`. It sends and receives nothing until [`run`](Self::run) is polled.
     pub fn over(transport: impl Transport, metrics: &Metrics) -> Self {
         Self(Arc::new(Inner {
             transport: Box::new(transport),
@@ -108,7 +108,7 @@ impl Bus {
         }))
     }
 
-    /// Tells the other servers, soon. Waits for nothing.
+    /// Queues a hint for the other servers, without waiting.
     pub fn tell(&self, hint: Hint) {
         {
             let mut outbox = self.outbox();
@@ -123,7 +123,8 @@ impl Bus {
         self.0.filled.notify_one();
     }
 
-    /// Carries hints for as long as it is polled, and tells `hear` of each. Errors are logged and another link is made.
+    /// Sends and receives hints until it is dropped, and passes each received one to `hear`. Errors are logged, and a
+    /// broken link is replaced.
     pub async fn run(self, hear: impl Fn(Hint)) {
         let mut warned: Option<Instant> = None;
         loop {
@@ -144,15 +145,15 @@ impl Bus {
                 tracing::warn!(%error, "no bus: what other servers do shows when the poll has found it");
             }
             tokio::time::sleep(BETWEEN_TRIES).await;
-            // Whoever listens now has polled since.
+            // Drops the hints of the outage: the other servers have polled since.
             *self.outbox() = Outbox::default();
         }
     }
 
-    /// Sends what there is to tell over a link of its own, and hears nothing: for a program that does its work and ends.
+    /// Sends the queued hints over a link of its own and receives none: for a command that exits afterwards.
     ///
     /// # Errors
-    /// The link cannot be made or breaks; what was not sent is gone.
+    /// The link cannot be made or breaks; unsent hints are lost.
     pub async fn deliver(&self) -> Result<(), LinkError> {
         let delivered = async {
             let mut link = None;
@@ -211,7 +212,7 @@ impl Outbox {
         self.drops.is_empty() && !self.sessions
     }
 
-    /// A message, in words apart by spaces; what does not fit stays.
+    /// Takes a message: words separated by spaces. What does not fit stays.
     fn take(&mut self) -> String {
         let mut words = Vec::new();
         if std::mem::take(&mut self.sessions) {
@@ -234,7 +235,7 @@ async fn answered<T>(asked: BoxFuture<'_, Result<T, LinkError>>) -> Result<T, Li
 
 const SESSIONS: &str = "sessions";
 
-/// The hints of a message. Words that nobody here knows are of another version, or not ours.
+/// Parses the hints of a message. Unknown words are skipped: they are another version's, or not ours.
 fn hints(text: &str) -> impl Iterator<Item = Hint> {
     text.split(' ').filter_map(|word| match word {
         SESSIONS => Some(Hint::Sessions),

@@ -1,4 +1,4 @@
-//! Over NATS, for many servers: PostgreSQL has other work then.
+//! Transport over NATS, for many servers: it takes that work off PostgreSQL.
 
 use async_nats::{Client, ConnectOptions, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
@@ -6,15 +6,14 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Link, LinkError, Transport};
 
-/// What servers of one drop site share. Those of another that use the same NATS are told apart by an account of
-/// their own, as NATS has them.
+/// The subject that the servers of one site share. Another site on the same NATS needs a NATS account of its own.
 const SUBJECT: &str = "sneaker-drop.hints";
 
-/// By a URL such as `nats://user:password@host:4222`, or `tls://..`.
+/// The transport, with a URL such as `nats://user:password@host:4222`, or `tls://..`.
 pub struct Nats(SecretString);
 
 impl Nats {
-    /// Over the NATS server at `url`.
+    /// Creates the transport over the NATS server at `url`.
     pub fn new(url: &SecretString) -> Self {
         Self(url.clone())
     }
@@ -23,11 +22,11 @@ impl Nats {
 impl Transport for Nats {
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Link>, LinkError>> {
         async {
-            // It tries once to come back by itself. Then this link has ended, so that it shows, and another is made.
+            // One reconnect by the client; after that the link fails, so that the outage is logged and a new link made.
             let options = ConnectOptions::new().max_reconnects(1);
             let client = options.connect(self.0.expose_secret()).await.map_err(broken)?;
             let heard = client.subscribe(SUBJECT).await.map_err(broken)?;
-            // The server knows of the subscription before this server counts as listening.
+            // Ensures that the NATS server has the subscription before this server counts as connected.
             client.flush().await.map_err(broken)?;
             Ok(Box::new(Subscribed { client, heard }) as Box<dyn Link>)
         }

@@ -1,4 +1,4 @@
-//! Over PostgreSQL's LISTEN and NOTIFY, on a connection of its own that goes past any pooler.
+//! Transport over PostgreSQL's LISTEN and NOTIFY, on a connection of its own that bypasses any pooler.
 
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
@@ -7,14 +7,14 @@ use secrecy::SecretString;
 use super::{Link, LinkError, Transport};
 use crate::db::{ConnectError, Connector, DbError};
 
-/// Of the database, so servers of other databases hear nothing.
+/// The channel. It belongs to the database, so servers on other databases receive nothing.
 const CHANNEL: &str = "sneaker_drop";
 
-/// The default.
+/// The default transport.
 pub struct Postgres(Connector);
 
 impl Postgres {
-    /// Over the PostgreSQL at `url`.
+    /// Creates the transport over the PostgreSQL at `url`.
     ///
     /// # Errors
     /// The URL is wrong.
@@ -38,7 +38,7 @@ struct Listening(AsyncPgConnection);
 
 impl Link for Listening {
     fn send(&mut self, text: String) -> BoxFuture<'_, Result<(), LinkError>> {
-        // A statement without a transaction: the lock that NOTIFY takes at commit is let go at once.
+        // Outside of a transaction block, so the lock that NOTIFY takes at commit is released at once.
         let notify = format!("NOTIFY {CHANNEL}, '{}'", text.replace('\'', "''"));
         async move { self.0.batch_execute(&notify).await.map_err(broken) }.boxed()
     }
