@@ -1,7 +1,7 @@
 //! Settings: read once at start from the environment and `.env`, checked together, never read again.
 //!
 //! [`SETTINGS`] is the list that `--help` shows, and [`LIMITS`] that of the limits, with their defaults; `read` has the
-//! other defaults. A test holds the README's tables against both.
+//! other defaults. A test compares the README's tables with both.
 
 mod limits;
 mod read;
@@ -15,12 +15,12 @@ use secrecy::SecretString;
 pub use limits::{LIMITS, Limit, Limits};
 pub use read::load;
 
-/// One setting as `--help` shows it.
+/// A setting, as shown by `--help`.
 #[derive(Debug)]
 pub struct Setting {
     /// Name of the environment variable.
     pub name: &'static str,
-    /// Its default, in words where there is none.
+    /// Its default, or a description of what applies without it.
     pub default: &'static str,
     /// What it does.
     pub meaning: &'static str,
@@ -30,10 +30,10 @@ const fn setting(name: &'static str, default: &'static str, meaning: &'static st
     Setting { name, default, meaning }
 }
 
-/// Every setting, in the order in which `--help` shows them.
+/// All settings, in the order of `--help`.
 pub const SETTINGS: &[Setting] = &[
     setting("HOST", "127.0.0.1", "IP address to listen on"),
-    setting("PORT", "4000", "port to listen on; 0 picks a free one and the log says which"),
+    setting("PORT", "4000", "port to listen on; 0 picks a free one, which the log names"),
     setting(
         "DATABASE_URL",
         "none: a private PostgreSQL in DATA_DIR",
@@ -42,24 +42,24 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "DATABASE_DIRECT_URL",
         "DATABASE_URL",
-        "past a pooler such as PgBouncer, for migrations and other session-bound work",
+        "a connection past a pooler such as PgBouncer, for migrations and the bus",
     ),
     setting(
         "DATABASE_POOL_SIZE",
         "16",
-        "connections to PostgreSQL, 2 to 500; a quarter of them for all but reservations, purchases and cancellations",
+        "connections to PostgreSQL, 2 to 500; a quarter serve all but reservations, purchases and cancellations",
     ),
     setting(
         "BUS_URL",
         "postgres: over the database",
-        "how servers of one database tell each other of changes: postgres, nats://user:password@host:4222 (tls:// as \
-         well), or none for a server that is the only one",
+        "how the servers on one database notify each other of changes: postgres, nats://user:password@host:4222 (or \
+         tls://), or none for a single server",
     ),
-    setting("DATA_DIR", ".data", "folder of the private PostgreSQL and of generated secrets"),
+    setting("DATA_DIR", ".data", "directory of the private PostgreSQL and of generated secrets"),
     setting(
         "PG_BIN",
         "what pg_config says, else Debian's folder, else PATH",
-        "folder of PostgreSQL's programs, for the private one; from the environment only",
+        "directory of PostgreSQL's programs, for the private one; read from the environment only",
     ),
     setting(
         "JWT_ACCESS_SECRET",
@@ -69,113 +69,117 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "JWT_REFRESH_SECRET",
         "with DATABASE_URL: required; else made once and kept in DATA_DIR",
-        "signs refresh tokens; 32 bytes or more, another one than JWT_ACCESS_SECRET",
+        "signs refresh tokens; 32 bytes or more, different from JWT_ACCESS_SECRET",
     ),
     setting(
         "JWT_ACCESS_SECRET_PREVIOUS",
         "none",
-        "the access secret of before, whose tokens stay good until they run out",
+        "the second access secret during a rotation, whose tokens stay valid until they expire",
     ),
     setting(
         "JWT_REFRESH_SECRET_PREVIOUS",
         "none",
-        "the refresh secret of before, whose tokens can still be traded",
+        "the second refresh secret during a rotation, whose tokens can still be exchanged",
     ),
     setting(
         "ADMISSION_SECRET",
         "with DATABASE_URL: none, no drop can want an admission; else made once and kept in DATA_DIR",
-        "signs admission tokens, and verifies those that a waiting room has signed with it; 32 bytes or more, another \
-         one than the rest",
+        "signs admission tokens, and verifies those that a waiting room has signed with it; 32 bytes or more, \
+         different from the others",
     ),
-    setting("ADMISSION_SECRET_PREVIOUS", "none", "the admission secret of before, whose tokens stay good"),
-    setting("ACCESS_TOKEN_SECONDS", "900", "how long an access token is good, 10 to 86400"),
-    setting("REFRESH_TOKEN_SECONDS", "2592000", "how long a refresh token is good, 60 to 31536000"),
+    setting(
+        "ADMISSION_SECRET_PREVIOUS",
+        "none",
+        "the second admission secret during a rotation, whose tokens stay valid",
+    ),
+    setting("ACCESS_TOKEN_SECONDS", "900", "lifetime of an access token, 10 to 86400"),
+    setting("REFRESH_TOKEN_SECONDS", "2592000", "lifetime of a refresh token, 60 to 31536000"),
     setting(
         "CORS_ORIGINS",
         "none",
-        "comma-separated origins whose pages may call; the server's own always may",
+        "comma-separated origins whose pages may call the API; the server's own always may",
     ),
     setting(
         "TRUSTED_PROXIES",
         "none",
-        "comma-separated addresses or networks, such as 10.0.0.0/8, of the balancers in front: what they say of where \
-         a client is, is believed",
+        "comma-separated addresses or networks, such as 10.0.0.0/8, of load balancers whose header with the client's \
+         address is trusted",
     ),
     setting(
         "PROXY_HEADER",
         "x-forwarded-for",
-        "in which header they say it: x-forwarded-for or forwarded; the other one is anybody's invention",
+        "that header: x-forwarded-for or forwarded; the other is ignored",
     ),
-    setting("GRAPHIQL", "on", "the page to explore the API; off for production"),
-    setting("INTROSPECTION", "on", "answers to introspection; off for production"),
-    setting("LOG_FORMAT", "pretty on a terminal, else json", "pretty or json"),
-    setting("RUST_LOG", "info", "what is logged, such as info or sneaker_drop=debug"),
+    setting("GRAPHIQL", "on", "serves GraphiQL, the page to explore the API; off for production"),
+    setting("INTROSPECTION", "on", "answers introspection; off for production"),
+    setting("LOG_FORMAT", "pretty on a terminal, else json", "format of the log: pretty or json"),
+    setting("RUST_LOG", "info", "level of the log, such as info or sneaker_drop=debug"),
 ];
 
-/// All settings, checked.
+/// All settings, validated.
 #[derive(Debug)]
 pub struct Config {
     /// Address to listen on.
     pub host: IpAddr,
     /// Port to listen on; 0 picks a free one.
     pub port: u16,
-    /// Where PostgreSQL is.
+    /// How to reach PostgreSQL.
     pub database: DatabaseConfig,
-    /// How other servers are told of changes.
+    /// How servers notify each other of changes.
     pub bus: BusConfig,
-    /// Folder of the private PostgreSQL and of generated secrets.
+    /// Directory of the private PostgreSQL and of generated secrets.
     pub data_dir: PathBuf,
-    /// Token signing; `None` where the command signs nothing or the secrets are kept in `data_dir`.
+    /// Secrets that sign tokens; `None` if the command signs none or the secrets are kept in `data_dir`.
     pub secrets: Option<TokenSecrets>,
-    /// Admission tokens; `None` as for `secrets`, or where no drop can want one.
+    /// Secrets of admission tokens; `None` as for `secrets`, or if no drop can require admission.
     pub admission: Option<AdmissionSecrets>,
-    /// How long an access token is good.
+    /// Lifetime of an access token.
     pub access_token_lifetime: Duration,
-    /// How long a refresh token is good; each refresh starts it anew.
+    /// Lifetime of a refresh token; each refresh restarts it.
     pub refresh_token_lifetime: Duration,
     /// Origins whose pages may call, besides the server's own.
     pub cors_origins: Vec<String>,
-    /// Who may say in a header where a client is.
+    /// Proxies whose header with the client's address is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// In which header.
+    /// That header.
     pub proxy_header: ProxyHeader,
-    /// How large a request may be, and how many connections one client may hold.
+    /// Limits on requests and on each client.
     pub limits: Limits,
-    /// Whether the page to explore the API is served.
+    /// Whether GraphiQL is served.
     pub graphiql: bool,
     /// Whether introspection is answered.
     pub introspection: bool,
-    /// How log lines look.
+    /// Format of the log.
     pub log_format: LogFormat,
-    /// A filter as `RUST_LOG` has it.
+    /// Log filter, in the syntax of `RUST_LOG`.
     pub log_filter: String,
-    /// What `.env` has that is no setting: misspelt, most likely, or another program's.
+    /// Names in `.env` that are no settings: misspelt, most likely, or another program's.
     pub unknown_names: Vec<String>,
 }
 
-/// Where PostgreSQL is and how many connections it is given.
+/// How to reach PostgreSQL, and the size of the pools.
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
-    /// `None`: a private PostgreSQL in the data folder.
+    /// `None`: a private PostgreSQL in the data directory.
     pub url: Option<SecretString>,
-    /// The road past a pooler, where there is one.
+    /// URL that bypasses the pooler, if there is one.
     pub direct_url: Option<SecretString>,
-    /// Connections, of all pools together.
+    /// Connections of all pools together.
     pub pool_size: usize,
 }
 
-/// How servers of one database tell each other of changes.
+/// How the servers on one database notify each other of changes.
 #[derive(Clone, Debug)]
 pub enum BusConfig {
-    /// By LISTEN and NOTIFY.
+    /// Over LISTEN and NOTIFY.
     Postgres,
-    /// By the NATS server at this URL.
+    /// Over the NATS server at this URL.
     Nats(SecretString),
-    /// Not at all: there is one.
+    /// Not at all: there is only one server.
     Nobody,
 }
 
-/// In which header a proxy says where a client is.
+/// The header in which a proxy reports the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyHeader {
     /// `X-Forwarded-For`.
@@ -184,54 +188,54 @@ pub enum ProxyHeader {
     Forwarded,
 }
 
-/// The two secrets that sign tokens, and those that did before.
+/// The secrets that sign tokens, and the second ones during a rotation.
 #[derive(Clone, Debug)]
 pub struct TokenSecrets {
-    /// For access tokens.
+    /// Signs access tokens.
     pub access: SecretString,
-    /// For refresh tokens.
+    /// Signs refresh tokens.
     pub refresh: SecretString,
-    /// For access tokens, before.
+    /// Also verifies access tokens.
     pub previous_access: Option<SecretString>,
-    /// For refresh tokens, before.
+    /// Also verifies refresh tokens.
     pub previous_refresh: Option<SecretString>,
 }
 
 impl TokenSecrets {
-    /// With none before them.
+    /// Creates secrets without previous ones.
     pub fn new(access: SecretString, refresh: SecretString) -> Self {
         Self { access, refresh, previous_access: None, previous_refresh: None }
     }
 }
 
-/// The secret that signs admission tokens, and the one that did before.
+/// The secret of admission tokens, and the second one during a rotation.
 #[derive(Clone, Debug)]
 pub struct AdmissionSecrets {
-    /// The one.
+    /// Signs and verifies.
     pub current: SecretString,
-    /// The one before.
+    /// Also verifies.
     pub previous: Option<SecretString>,
 }
 
-/// How log lines look.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Pretty,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What a command needs of the settings.
+/// Which settings a command needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// The server: everything.
     Server,
-    /// A command that only touches the database: token secrets may be missing.
+    /// A command that only uses the database: token secrets may be missing.
     Database,
 }
 
-/// Every problem found in the settings, by name.
+/// All problems found in the settings, each with its name.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigProblems(pub Vec<String>);
 
@@ -248,7 +252,7 @@ impl fmt::Display for ConfigProblems {
 
 impl std::error::Error for ConfigProblems {}
 
-/// The `--help` section on settings.
+/// Returns the `--help` section on settings.
 pub fn settings_help() -> String {
     let mut text = String::from("Settings, from the environment or from .env in the working folder:\n");
     for Setting { name, default, meaning } in SETTINGS {

@@ -1,4 +1,4 @@
-//! Where settings come from, and what each of them is by default.
+//! Reads the settings from their sources, with their defaults.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
 
 use super::{Config, ConfigProblems, DatabaseConfig, LIMITS, Limits, SETTINGS, Scope, reader::Reader};
 
-/// Reads the environment, then `.env` in the working folder for what the environment does not say.
+/// Reads the environment, and `.env` in the working directory for what the environment lacks.
 pub fn load(scope: Scope) -> Result<Config, ConfigProblems> {
     let file = read_env_file(Path::new(".env")).map_err(|problem| ConfigProblems(vec![problem]))?;
     let lookup = |name: &str| match std::env::var_os(name) {
@@ -20,7 +20,7 @@ pub fn load(scope: Scope) -> Result<Config, ConfigProblems> {
     parse(scope, &lookup).map(|config| Config { unknown_names, ..config })
 }
 
-/// Names in the file that nobody reads, in order.
+/// Returns the sorted names in the file that are never read.
 fn unknown_names(file: &HashMap<String, String>) -> Vec<String> {
     let is_setting = |name: &str| {
         SETTINGS.iter().any(|setting| setting.name == name) || LIMITS.iter().any(|limit| limit.name == name)
@@ -44,7 +44,7 @@ fn read_env_file(path: &Path) -> Result<HashMap<String, String>, String> {
     let mut before = "the beginning".to_owned();
     for line in lines {
         let (name, value) = line.map_err(|error| match error {
-            // The library repeats what it could not read, which may be a secret.
+            // The library's error repeats the line, which may hold a secret.
             dotenvy::Error::LineParse(..) => {
                 format!(".env: what follows {before} is not NAME=value; a value with spaces needs quotes")
             }

@@ -1,4 +1,4 @@
-//! Reads values of each kind and collects what is wrong with them.
+//! Parses values of each kind and collects their problems.
 
 use std::{io::IsTerminal as _, net::IpAddr, str::FromStr};
 
@@ -7,17 +7,17 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{AdmissionSecrets, BusConfig, Limit, LogFormat, ProxyHeader, Scope, TokenSecrets};
 
-/// HS256 wants a key as long as its output (RFC 7518, section 3.2).
+/// HS256 requires a key at least as long as its output (RFC 7518, section 3.2).
 const SHORTEST_SECRET: usize = 32;
 
-/// The lookup and the problems it has met so far.
+/// The lookup, and the problems found so far.
 pub(super) struct Reader<'a> {
     pub(super) lookup: &'a dyn Fn(&str) -> Option<String>,
     pub(super) problems: Vec<String>,
 }
 
 impl Reader<'_> {
-    /// The value, if there is one; an empty one counts as none.
+    /// Returns the trimmed value; `None` if it is missing or empty.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         (self.lookup)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
@@ -62,7 +62,7 @@ impl Reader<'_> {
 
     pub(super) fn database_url(&mut self, name: &str) -> Option<SecretString> {
         let text = self.text(name)?;
-        // The URL may hold a password: no part of it is repeated in the complaint.
+        // The URL may hold a password, so the message repeats no part of it.
         match url::Url::parse(&text) {
             Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => {}
             _ => self.problem(name, "is not a URL like postgres://user:password@host:5432/database"),
@@ -189,7 +189,7 @@ impl Reader<'_> {
         match self.text("BUS_URL").as_deref() {
             None | Some("postgres") => BusConfig::Postgres,
             Some("none") => BusConfig::Nobody,
-            // It may hold a password: no part of it is repeated in the complaint.
+            // It may hold a password, so the message repeats no part of it.
             Some(url) => match url::Url::parse(url) {
                 Ok(parsed) if matches!(parsed.scheme(), "nats" | "tls") && parsed.has_host() => {
                     BusConfig::Nats(url.into())
