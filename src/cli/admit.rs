@@ -1,4 +1,4 @@
-//! Signing an admission token by hand, or from the script of a waiting room.
+//! Signs an admission token, by hand or from a waiting room's script.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::{
     ids::{DropId, NodeId, UserId},
 };
 
-/// For whom and what.
+/// The arguments of `admit`.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// `Drop.id`, as the API shows it
@@ -22,10 +22,10 @@ pub(super) struct Arguments {
     /// `User.id` of the buyer, as the API shows it
     #[arg(long, value_parser = user_id)]
     buyer: UserId,
-    /// For how long the token is good
+    /// How long the token is valid
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
-    /// From when, as 2026-11-25T18:00:00Z; now, when left out
+    /// When it becomes valid, such as 2026-11-25T18:00:00Z; now if left out
     #[arg(long, value_parser = instant)]
     from: Option<Timestamp>,
 }

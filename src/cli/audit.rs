@@ -1,4 +1,4 @@
-//! The audit of a live database, once or all the time.
+//! Audits a live database, once or continuously.
 
 use std::{
     io::Write as _,
@@ -19,11 +19,11 @@ use crate::{
 };
 
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
-/// An open transaction is told of that keeps so many others' old rows: a hot drop is noticeably slower by then
-/// (`docs/scaling.md`).
+/// A foreign transaction is reported once this many others have begun to write since its snapshot: by then a hot drop
+/// is noticeably slower (`docs/scaling.md`).
 const FAR_BEHIND: i64 = 5_000;
 
-/// Looks once, or each second until the law is broken.
+/// Checks once, or every second until a rule is broken.
 pub(super) async fn audit(config: &Config, json: bool, watch: bool) -> Result<ExitCode, Failure> {
     let looked = with_database(config, Role::Visitor, async |reached| {
         let connector = Connector::new(reached.settings.url.as_ref().ok_or("no database is set")?)?;
@@ -42,7 +42,7 @@ pub(super) async fn audit(config: &Config, json: bool, watch: bool) -> Result<Ex
     })
     .await;
     match looked {
-        // A watch ends only by a signal.
+        // Only a signal ends a watch.
         Err(failure) if watch && failure.is::<Interrupted>() => Ok(ExitCode::SUCCESS),
         looked => looked,
     }
@@ -60,8 +60,8 @@ fn in_words(findings: &[Finding]) -> String {
     format!("{lines}The stock law is broken: {} findings.\n", findings.len())
 }
 
-/// Until the law is broken or nobody reads any more. A database that cannot be asked is told and
-/// asked again: during a drop that is no reason to stop watching.
+/// Checks until a rule is broken or nobody reads the output. If the database cannot be reached, reports that and
+/// retries: during a drop that is no reason to stop.
 async fn watch_law(connector: &Connector, json: bool) -> Result<ExitCode, Failure> {
     let mut looks = tokio::time::interval(BETWEEN_LOOKS);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -106,7 +106,7 @@ async fn watch_law(connector: &Connector, json: bool) -> Result<ExitCode, Failur
     }
 }
 
-/// A transaction that makes a hot drop slower.
+/// Describes a transaction that slows down a hot drop; `None` if it is not that far behind.
 fn hindrance(OpenTransaction { pid, application, seconds, behind }: &OpenTransaction) -> Option<String> {
     let told = || {
         format!(
@@ -128,7 +128,7 @@ async fn look(
     Ok(watch.look(open).await?)
 }
 
-/// To a database that has what is looked at.
+/// Connects to a database that has this version's schema.
 async fn connect(connector: &Connector) -> Result<AsyncPgConnection, Failure> {
     let mut connection = connector.connect().await?;
     match db::pending_migrations(&mut connection).await? {

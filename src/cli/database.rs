@@ -1,4 +1,4 @@
-//! Commands that work on the database and end, and the way to it that they share with the server.
+//! Commands that work on the database and exit, and the access to it that they share with the server.
 
 use std::{convert::Infallible, process::ExitCode};
 
@@ -22,14 +22,14 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// The database of the settings: one that exists, or the private one.
+/// The configured database, or the private one.
 pub(super) struct Reached {
     pub(super) settings: DatabaseConfig,
     private: Option<PrivatePostgres>,
 }
 
 impl Reached {
-    /// Finds the database; starts the private PostgreSQL where none is set.
+    /// Finds the database; starts the private PostgreSQL if none is configured.
     pub(super) async fn reach(config: &Config, role: PrivateRole) -> Result<Self, Failure> {
         let mut settings = config.database.clone();
         if settings.url.is_some() {
@@ -49,12 +49,12 @@ impl Reached {
         Ok(Self { settings, private: Some(private) })
     }
 
-    /// Brings the schema up to date.
+    /// Migrates the schema, and returns the versions of the migrations that ran.
     pub(super) async fn migrate(&self) -> Result<Vec<String>, Failure> {
         Ok(db::migrate(direct_url(&self.settings)?).await?)
     }
 
-    /// Keeps the private PostgreSQL up; one that is not ours is somebody else's to keep.
+    /// Restarts the private PostgreSQL whenever it has died; never completes.
     pub(super) async fn keep_up(&self) -> Infallible {
         match &self.private {
             Some(private) => private.keep_up().await,
@@ -62,7 +62,7 @@ impl Reached {
         }
     }
 
-    /// Leaves the private PostgreSQL, which stops when nobody else uses it. The pool must be closed.
+    /// Leaves the private PostgreSQL, which stops if nobody else uses it. The pool must be closed.
     pub(super) async fn leave(self) -> Result<(), Failure> {
         if let Some(private) = self.private {
             tokio::task::spawn_blocking(move || private.leave()).await??;
@@ -71,7 +71,7 @@ impl Reached {
     }
 }
 
-/// The services over a database, as the settings want them.
+/// Creates the configured services on a database.
 pub(super) fn app(config: &Config, database: &DatabaseConfig) -> Result<App, Failure> {
     services(config, database, &secrets(config)?, admissions(config)?)
 }
@@ -96,7 +96,7 @@ fn bus(config: &Config, database: &DatabaseConfig, metrics: &Metrics) -> Result<
     })
 }
 
-/// Past a pooler, where there is one.
+/// Returns the URL that bypasses a pooler, if there is one.
 fn direct_url(database: &DatabaseConfig) -> Result<&SecretString, Failure> {
     Ok(database.direct_url.as_ref().or(database.url.as_ref()).ok_or("no database is set")?)
 }
@@ -108,7 +108,7 @@ fn secrets(config: &Config) -> Result<TokenSecrets, Failure> {
     }
 }
 
-/// By the secret of the settings, or by the one that is kept where the private database is.
+/// Uses the configured secret, or the one kept in `DATA_DIR` if the database is the private one.
 fn admissions(config: &Config) -> Result<Admissions, Failure> {
     let kept = match (&config.admission, &config.database.url) {
         (None, None) => Some(kept_admission_secret(&config.data_dir)?),
@@ -121,7 +121,7 @@ fn lifetimes(config: &Config) -> Lifetimes {
     Lifetimes { access: config.access_token_lifetime, refresh: config.refresh_token_lifetime }
 }
 
-/// Runs a command on the database and leaves it, whatever came of the command; a signal ends it with [`Interrupted`].
+/// Runs a command on the database and then leaves it, even if the command fails; a signal ends it with [`Interrupted`].
 pub(super) async fn with_database<T>(
     config: &Config,
     role: PrivateRole,
@@ -134,7 +134,7 @@ pub(super) async fn with_database<T>(
         () = signals.next() => Err(Interrupted.into()),
     };
     let left = reached.leave().await;
-    // What went wrong first is why.
+    // The first error is the cause.
     let done = done?;
     left?;
     Ok(done)
@@ -170,7 +170,7 @@ pub(super) async fn set_role(config: &Config, email: &str, role: Role) -> Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs a command on the services over a database that is this version's, and tells the servers on it what it changed.
+/// Runs a command on the services, after migrating the database, and notifies the servers of what it changed.
 async fn with_services<T>(
     config: &Config,
     role: PrivateRole,
@@ -178,7 +178,7 @@ async fn with_services<T>(
 ) -> Result<T, Failure> {
     with_database(config, role, async |reached| {
         reached.migrate().await?;
-        // Nobody gets a token of it: the settings may lack the secrets.
+        // Random ones, as the settings may have none: no client gets a token signed by them.
         let secrets = TokenSecrets::new(random_secret(), random_secret());
         let admissions = Admissions::new(config.admission.as_ref());
         let app = services(config, &reached.settings, &secrets, admissions)?;

@@ -1,4 +1,4 @@
-//! Demo data that looks like the real thing, made through the services like everything else.
+//! Realistic demo data, created through the services like everything else.
 
 use std::net::Ipv4Addr;
 
@@ -14,7 +14,7 @@ use crate::{
     stock::Reserve,
 };
 
-/// For people to sign in with.
+/// Printed for people to sign in with.
 pub(super) const SIGN_INS: &str = "Demo sign-ins (password of all: drop-day-2026):
   admin@sneaker-drop.example   administrator: may create and cancel drops
   mika@sneaker-drop.example    buyer, has bought a pair, and holds one in the first minute
@@ -28,8 +28,8 @@ const EVERY_STATUS: [DropStatus; 5] =
     [DropStatus::Live, DropStatus::SoldOut, DropStatus::Scheduled, DropStatus::Ended, DropStatus::Cancelled];
 const BUYERS: [&str; 4] = ["mika", "noor", "theo", "june"];
 
-/// Adds the demo data. Each step looks first whether it was done: seeding twice, or again after it was cut off, adds
-/// what is missing and nothing else.
+/// Adds the demo data. Each step is skipped if it was done before, so a repeated or interrupted run adds only what is
+/// missing.
 pub(super) async fn seed(app: &App) -> Result<(), Failure> {
     ensure_person(app, "drop_desk", ADMIN).await?;
     app.accounts.set_role(ADMIN, Role::Admin).await?;
@@ -90,7 +90,8 @@ async fn ensure_drop(app: &App, drop: NewDrop) -> Result<DropId, Failure> {
     Ok(made.id)
 }
 
-/// With a key, so that seeding again finds the first one. Somebody may have used the demo account meanwhile.
+/// Reserves with a key, so that a repeated run finds the first hold. Refused if somebody has used the demo account
+/// meanwhile.
 async fn hold(
     app: &App,
     user: UserId,

@@ -1,4 +1,4 @@
-//! The commands of the program.
+//! The program's commands.
 
 mod admit;
 mod audit;
@@ -19,7 +19,7 @@ use crate::{
     graphql, telemetry,
 };
 
-/// A command did not do its work; the text is for people.
+/// A command's error; its text is shown to the user.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The backend of a limited sneaker release: a GraphQL API that never oversells.
@@ -34,26 +34,26 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the API server (what happens without a command)
+    /// Run the API server (the default)
     Serve(serve::ServeArguments),
-    /// Bring the database to this version's schema and stop
+    /// Migrate the database to this version's schema
     Migrate,
     /// Print the API's schema in GraphQL's definition language
     Schema,
-    /// Add demo data: people, an administrator, a live drop, two that start later, one sold out. Never on a database that
-    /// others reach: its passwords are public
+    /// Add demo data: people, an administrator, a live drop, two that start later, one sold out. Never on a database
+    /// that others can reach: its passwords are public
     Seed,
-    /// Give or take the administrator's role
+    /// Grant or revoke the administrator's role
     #[command(subcommand)]
     Admin(AdminCommand),
     /// Sign an admission token, as a waiting room in front of a drop does, and print it
     Admit(admit::Arguments),
     /// Check the stock law and the ledger on a live database
     Audit {
-        /// One JSON object instead of text; with --watch one a line
+        /// Print a JSON object instead of text; with --watch one per line
         #[arg(long)]
         json: bool,
-        /// Look each second and print a line, until the law is broken (exit status 1) or Ctrl-C is pressed
+        /// Check every second and print a line, until a rule is broken (exit status 1) or Ctrl-C is pressed
         #[arg(long)]
         watch: bool,
     },
@@ -63,17 +63,17 @@ enum Command {
 enum AdminCommand {
     /// Make the person with this e-mail address an administrator
     Grant {
-        /// The address of the account
+        /// E-mail address of the account
         email: String,
     },
     /// Make the person with this e-mail address a buyer again
     Revoke {
-        /// The address of the account
+        /// E-mail address of the account
         email: String,
     },
 }
 
-/// Runs the program. Exit status: 0 done, 1 failed or (`audit`) the law is broken, 2 wrong usage or settings.
+/// Runs the program. Exit status: 0 done, 1 failed or (`audit`) a rule is broken, 2 wrong usage or settings.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or(Command::Serve(arguments.serve));
@@ -105,9 +105,9 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// What sells has threads of its own, one for each processor but one: PostgreSQL answers sooner, and a thread that stays
-/// where it is finds what it needs in the processor's caches. What only reads, queries and open pages, has one for
-/// each processor, and cannot hold up a sale.
+/// Runs a command on two runtimes. Sales have one thread per processor but one: PostgreSQL then answers sooner, and a
+/// thread that stays on its processor finds its data in the caches. Queries and open pages have one thread per
+/// processor, and cannot delay a sale.
 fn on_runtimes(command: Command, config: &Config) -> Result<ExitCode, Failure> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let [sellers, readers] =
@@ -117,7 +117,7 @@ fn on_runtimes(command: Command, config: &Config) -> Result<ExitCode, Failure> {
         });
     let (sellers, readers) = (sellers?, readers?);
     let done = sellers.block_on(run(command, config, readers.handle()));
-    // Not waiting for what nobody waits for any more, such as a PostgreSQL that does not stop.
+    // Does not wait for tasks whose result nobody awaits, such as the stop of a PostgreSQL that hangs.
     sellers.shutdown_background();
     readers.shutdown_background();
     done

@@ -1,4 +1,4 @@
-//! Secrets for a server to which none were given: made once, kept where only its user may read.
+//! Generated secrets, for a server without configured ones: created once, and readable only by its user.
 
 use std::{
     fs::{DirBuilder, OpenOptions},
@@ -14,10 +14,10 @@ use crate::{
     ids,
 };
 
-/// Its file.
+/// The file of the admission secret.
 const ADMISSION_SECRET: &str = "admission-secret";
 
-/// A secret cannot be read or kept.
+/// A secret cannot be read or stored.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {why}", path.display())]
 pub(super) struct SecretError {
@@ -25,12 +25,12 @@ pub(super) struct SecretError {
     why: String,
 }
 
-/// A secret that nobody keeps.
+/// Returns a secret that is not stored.
 pub(super) fn random_secret() -> SecretString {
     ids::unguessable().into()
 }
 
-/// The secrets of its tokens, made when they are not there.
+/// Returns the stored token secrets, and creates them if they are missing.
 pub(super) fn kept_secrets(data_dir: &Path) -> Result<TokenSecrets, SecretError> {
     ensure_folder(data_dir)?;
     Ok(TokenSecrets::new(
@@ -39,13 +39,13 @@ pub(super) fn kept_secrets(data_dir: &Path) -> Result<TokenSecrets, SecretError>
     ))
 }
 
-/// The secret of its admissions, made when it is not there.
+/// Returns the stored admission secret, and creates it if it is missing.
 pub(super) fn kept_admission_secret(data_dir: &Path) -> Result<AdmissionSecrets, SecretError> {
     ensure_folder(data_dir)?;
     Ok(AdmissionSecrets { current: kept(&data_dir.join(ADMISSION_SECRET))?, previous: None })
 }
 
-/// The secret of its admissions, where a server has made it: one that no server has signs nothing.
+/// Returns the stored admission secret, if a server has created one: no server would accept a new one.
 pub(super) fn found_admission_secret(data_dir: &Path) -> Result<Option<AdmissionSecrets>, SecretError> {
     let path = data_dir.join(ADMISSION_SECRET);
     let current = path.exists().then(|| read(&path)).transpose()?;
@@ -62,14 +62,14 @@ fn ensure_folder(data_dir: &Path) -> Result<(), SecretError> {
 
 fn kept(path: &Path) -> Result<SecretString, SecretError> {
     let failed = |why: String| SecretError { path: path.to_owned(), why };
-    // Written whole under another name first: a reader never meets half a secret.
+    // Written under another name first, so that no reader sees a partial secret.
     let fresh = path.with_extension(format!("{}.new", std::process::id()));
     if !path.exists() {
         let mut options = OpenOptions::new();
         let made = options.write(true).create_new(true).mode(0o600).open(&fresh).and_then(|mut file| {
             file.write_all(ids::unguessable().as_bytes())?;
             file.sync_all()?;
-            // Of two servers that start together the first to link wins, and both read the same.
+            // If two servers start together, the first to link wins and both read the same secret.
             std::fs::hard_link(&fresh, path)
         });
         match made {

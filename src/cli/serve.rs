@@ -1,4 +1,4 @@
-//! The server, from its settings to its end.
+//! Runs the server, from the settings to the shutdown.
 
 use std::{
     io::ErrorKind,
@@ -19,13 +19,13 @@ use crate::{
     http::{self, HttpSettings},
 };
 
-/// What `serve` may be told on the command line.
+/// The arguments of `serve`.
 #[derive(clap::Args, Clone, Copy)]
 pub(super) struct ServeArguments {
     /// Add demo data once, as `seed` does
     #[arg(long)]
     demo: bool,
-    /// Leave the database's schema alone; start only if it is this version's
+    /// Do not migrate the database; start only if it has this version's schema
     #[arg(long)]
     no_migrate: bool,
 }
@@ -35,7 +35,7 @@ pub(super) async fn serve(
     arguments: ServeArguments,
     readers: &Handle,
 ) -> Result<ExitCode, Failure> {
-    // The address first: nothing was begun yet when it is taken.
+    // The address first, so that nothing has to be undone if it is taken.
     let wanted = SocketAddr::from((config.host, config.port));
     let listener = http::listen(wanted).map_err(|error| cannot_listen(wanted, &error))?;
     if arguments.demo && !config.host.is_loopback() {
@@ -60,7 +60,7 @@ pub(super) async fn serve(
         left = reached.leave() => left,
         () = signals.next() => Err("not waiting for the private PostgreSQL to stop; the next start waits for it".into()),
     };
-    // What went wrong first is why.
+    // The first error is the cause.
     served?;
     left?;
     tracing::info!("stopped");
@@ -77,7 +77,7 @@ fn cannot_listen(wanted: SocketAddr, error: &std::io::Error) -> String {
     format!("cannot listen on {wanted}: {error}{hint}")
 }
 
-/// The first signal stops in order, a second one does not wait for whoever is still served.
+/// Serves until a signal starts a graceful shutdown; a second one skips the wait for clients.
 async fn on_database(
     config: &Config,
     reached: &database::Reached,
@@ -130,7 +130,7 @@ async fn on_database(
     }
 }
 
-/// Where a browser on this machine finds a server that listens on all addresses.
+/// Returns the address at which a browser on this machine reaches a server that listens on all addresses.
 fn within_reach(address: SocketAddr) -> SocketAddr {
     let host = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -140,7 +140,7 @@ fn within_reach(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(host, address.port())
 }
 
-/// The services over a database that is this version's, and what runs beside them.
+/// Migrates the database, unless told not to, and starts the services and their background tasks.
 async fn make_ready(
     config: &Config,
     reached: &database::Reached,

@@ -1,16 +1,16 @@
-//! The signals that ask the program to end.
+//! Signals that ask the program to exit.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 
-/// Ctrl-C and SIGTERM. From when it is made on, neither ends the process by itself.
+/// Listens for Ctrl-C and SIGTERM. Once created, neither ends the process by itself.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-/// A command was asked to end before it had done its work.
+/// A command was interrupted before it was done.
 #[derive(Debug, thiserror::Error)]
 #[error("ended by a signal before it was done")]
 pub(super) struct Interrupted;
@@ -20,7 +20,7 @@ impl Signals {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// The next signal, or one that came since the last.
+    /// Waits for the next signal, or returns at once if one has come since the last call.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
