@@ -1,6 +1,6 @@
-//! The figures at `/metrics`, in the OpenMetrics text format that Prometheus reads.
+//! The metrics at `/metrics`, in the OpenMetrics text format that Prometheus reads.
 //!
-//! One registry per server, not one per process: two servers in one test do not mix their figures.
+//! One registry per server and not per process, so that two servers in one test do not share metrics.
 
 use std::{
     ops::Deref,
@@ -13,7 +13,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// What came of something, as a label.
+/// The outcome of an operation, as a label.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Outcome {
     /// Such as `reserved`, or the refusal's code.
@@ -21,36 +21,36 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The label.
+    /// Creates the label.
     pub fn of(outcome: &'static str) -> Self {
         Self { outcome }
     }
 }
 
-/// Which pool of connections to PostgreSQL, as a label.
+/// A pool of connections to PostgreSQL, as a label.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct PoolLabel {
     /// `sales` for stock transactions, `reads` for everything else.
     pub pool: &'static str,
 }
 
-/// Connections of a pool, as labels.
+/// A pool and the state of its connections, as labels.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct PoolStateLabel {
-    /// As [`PoolLabel`] has it.
+    /// As in [`PoolLabel`].
     pub pool: &'static str,
     /// `in_use` or `idle`.
     pub state: &'static str,
 }
 
-/// Bounds in seconds from a quarter of a millisecond to the longest that a transaction may take.
+/// Histogram buckets in seconds, from a quarter of a millisecond to the longest that a transaction may take.
 const SECONDS: [f64; 14] =
     [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 8.0];
 
-/// A field for each figure, which is registered under its name and explained by its doc.
+/// Defines a field for each metric, registered under its name, with its docstring as the help text.
 macro_rules! figures {
     ($($(#[doc = $help:literal])+ $name:ident: $kind:ty = $new:expr, $unit:expr;)+) => {
-        /// The figures, one by one.
+        /// The metrics.
         #[derive(Debug)]
         pub struct Figures {
             registry: Mutex<Registry>,
@@ -62,7 +62,7 @@ macro_rules! figures {
                 let mut registry = Registry::with_prefix("sneaker_drop");
                 $(
                     let $name: $kind = $new;
-                    // The full stop is the text format's.
+                    // The text format adds a full stop.
                     let help = concat!($($help),+).trim().trim_end_matches('.');
                     match $unit {
                         None => registry.register(stringify!($name), help, $name.clone()),
@@ -78,47 +78,47 @@ macro_rules! figures {
 }
 
 figures! {
-    /// Reservations asked for, by what came of them.
+    /// Requests to reserve, by outcome.
     reservations: Family<Outcome, Counter> = Family::default(), None;
-    /// Purchases asked for, by what came of them.
+    /// Requests to purchase, by outcome.
     purchases: Family<Outcome, Counter> = Family::default(), None;
-    /// Holds given back by the buyer or with a cancelled drop.
+    /// Holds released by the buyer or by a cancelled drop.
     holds_released: Counter = Counter::default(), None;
-    /// Holds that lapsed.
+    /// Holds that expired.
     holds_expired: Counter = Counter::default(), None;
-    /// From a hold's deadline until its pair was free again.
+    /// Time from a hold's deadline until its pair was available again.
     expiry_delay: Histogram = Histogram::new(SECONDS), Some(Unit::Seconds);
-    /// A stock transaction, the wait for its connection and for the row lock included.
+    /// Duration of a stock transaction, including the waits for its connection and the row lock.
     stock_transaction: Histogram = Histogram::new(SECONDS), Some(Unit::Seconds);
-    /// Drops whose stock changed lately, or has a hold that will lapse.
+    /// Drops whose stock changed recently, or that have a live hold.
     stock_queues: Gauge = Gauge::default(), None;
-    /// Stock transactions run again because the connection broke under them, or PostgreSQL was overloaded.
+    /// Stock transactions retried because the connection broke or PostgreSQL was overloaded.
     stock_retries: Counter = Counter::default(), None;
     /// Statements sent to PostgreSQL.
     sql_statements: Counter = Counter::default(), None;
     /// Connections to PostgreSQL, by pool and state.
     pool_connections: Family<PoolStateLabel, Gauge> = Family::default(), None;
-    /// Whoever waits for a connection to PostgreSQL, by pool.
+    /// Requests waiting for a connection to PostgreSQL, by pool.
     pool_waiting: Family<PoolLabel, Gauge> = Family::default(), None;
-    /// Subscriptions open now.
+    /// Open subscriptions.
     subscribers: Gauge = Gauge::default(), None;
-    /// GraphQL requests over HTTP, by whether they were executed or refused.
+    /// GraphQL requests over HTTP, executed or refused.
     graphql_requests: Family<Outcome, Counter> = Family::default(), None;
-    /// WebSockets open now.
+    /// Open WebSockets.
     sockets: Gauge = Gauge::default(), None;
-    /// Connections closed at once, for their address had as many as it may.
+    /// Connections closed at once because their address was at its limit.
     connections_refused: Counter = Counter::default(), None;
-    /// Updates of subscriptions worked out; the others were told the same bytes.
+    /// Executed subscription updates; the other subscribers got the same bytes.
     updates_executed: Counter = Counter::default(), None;
-    /// Messages sent to other servers, and hints heard from them and from itself.
+    /// Messages sent to other servers, and hints received, its own included.
     bus_hints: Family<Outcome, Counter> = Family::default(), None;
     /// 1 while the bus to other servers is connected.
     bus_links: Gauge = Gauge::default(), None;
-    /// Passwords hashed, verifications included.
+    /// Passwords hashed, including verifications.
     password_hashes: Counter = Counter::default(), None;
 }
 
-/// Every figure the server keeps. Cloning is cheap and shares them.
+/// The metrics of one server. Clones are cheap and share them.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics(Arc<Figures>);
 
@@ -131,7 +131,7 @@ impl Deref for Metrics {
 }
 
 impl Metrics {
-    /// All figures as text.
+    /// Renders all metrics as text.
     pub fn render(&self) -> String {
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What the server tells about itself: log lines and metrics.
+//! Log lines and metrics.
 
 mod metrics;
 
@@ -10,11 +10,11 @@ use crate::config::LogFormat;
 
 pub use metrics::{Metrics, Outcome, PoolLabel, PoolStateLabel};
 
-/// Where libraries print what passes through them: what is bound to statements, addresses and hashes among it, and what
-/// is said over sockets, a token to begin with, and the URL by which NATS is reached.
+/// Targets whose libraries log the data that passes through them: bind parameters, addresses and hashes among them;
+/// socket messages, of which the first has a token; and the URL of NATS.
 const TELL_TALES: [&str; 4] = ["tokio_postgres::query", "tungstenite", "tokio_tungstenite", "async_nats"];
 
-/// What of the log is wanted, by a filter as `RUST_LOG` has it. Whatever that says, no secret is logged.
+/// Returns the log filter for directives as in `RUST_LOG`. Whatever they say, no secret is logged.
 pub fn log_filter(wanted: &str) -> EnvFilter {
     let tells = |directive: &&str| TELL_TALES.iter().any(|target| directive.trim().starts_with(target));
     let wanted: Vec<&str> = wanted.split(',').filter(|directive| !tells(directive)).collect();
@@ -25,7 +25,7 @@ pub fn log_filter(wanted: &str) -> EnvFilter {
     })
 }
 
-/// Starts logging to standard error. Only the first call of a process counts.
+/// Starts logging to standard error. Only the first call in a process takes effect.
 pub fn init_logging(format: LogFormat, filter: &str) {
     let builder = tracing_subscriber::fmt().with_env_filter(log_filter(filter)).with_writer(std::io::stderr);
     let started = match format {
@@ -34,7 +34,7 @@ pub fn init_logging(format: LogFormat, filter: &str) {
         }
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-    // A second call, as in a test binary, leaves the first one's logging in place.
+    // A second call, as in a test binary, fails and leaves the first one's logging in place.
     drop(started);
 }
 
