@@ -1,4 +1,4 @@
-//! Tells cargo that the migrations are embedded: the macro that embeds them does not see new files.
+//! Makes cargo rebuild when a migration is added: the macro that embeds them does not notice new files.
 
 fn main() {
     println!("cargo:rerun-if-changed=migrations");
