@@ -3,7 +3,8 @@
 use std::{hint::black_box, time::Duration};
 
 use async_graphql::Request;
-use futures_util::{StreamExt as _, poll};
+use diesel_async::SimpleAsyncConnection as _;
+use futures_util::{StreamExt as _, poll, stream};
 use reqwest::{Response, StatusCode, header};
 use serde_json::{Value, json};
 use sneaker_drop::{
@@ -146,6 +147,42 @@ async fn who_has_no_time_left_is_told_of_the_stock_all_the_same() {
             tokio::task::yield_now().await;
             assert!(poll!(&mut next).is_pending(), "it was told");
         }
+    })
+    .await;
+}
+
+/// Each begins with a share of the time that is left, or all that begin at once would find some.
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_for_one_client_begin_as_its_time_allows() {
+    drive(async |app| {
+        let (drop, limits) = (app.drop(&[("US 9", 3)]).await, Limits::default());
+        let gate = Gate::new(&limits, true);
+        let fan_out = FanOut::new(schema(true, &limits), app.app.clone(), Handle::current());
+        let greedy = ReadTimes::new(1).of(Client::at(GREEDY.parse().unwrap()));
+        // Updates that wait for PostgreSQL take no time of a processor.
+        let mut hindrance = app.connection().await;
+        hindrance.batch_execute("BEGIN; LOCK TABLE purchases IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        let mut all = Vec::new();
+        for number in 0..30 {
+            let fields = format!("asked{number}: version drop {{ recentBuyers {{ id }} }}");
+            let query =
+                format!("subscription {{ stockUpdated(dropId: \"{}\") {{ {fields} }} }}", global(drop));
+            let admitted = gate.admit(Request::new(&query), &Credentials::Anonymous).unwrap();
+            let updates = fan_out.subscribe(admitted, Credentials::Anonymous, greedy.clone()).await;
+            all.push(updates.unwrap().boxed());
+        }
+        let mut updates = stream::select_all(all);
+        while poll!(updates.next()).is_pending() && app.app.metrics.updates_executed.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..200 {
+            assert!(poll!(updates.next()).is_pending());
+            tokio::task::yield_now().await;
+        }
+        let begun = app.app.metrics.updates_executed.get();
+        assert!((1..=6).contains(&begun), "{begun} updates began on 10 ms, each with 2 ms");
+        hindrance.batch_execute("COMMIT").await.unwrap();
+        assert!(updates.next().await.is_some());
     })
     .await;
 }

@@ -5,15 +5,15 @@
 //! because nothing below a subscription is private.
 
 mod subscriber;
+mod updates;
 
 use std::{
     collections::HashMap,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use async_graphql::{Request, Response, ServerError, Variables};
@@ -25,30 +25,19 @@ use tokio::{
 };
 
 use super::{
-    Admitted, ApiError, Credentials, READ_WITHIN, Schema, error,
+    Admitted, ApiError, Credentials, READ_WITHIN, Schema,
     gate::Document,
     json,
     request::{Freshness, RequestContext},
     response::{self, Executed},
     rounds,
 };
-use crate::{app::App, drops::DropStatus, feed::Shown, ids::DropId, read_time::ReadTime};
+use crate::{app::App, feed::Shown, read_time::ReadTime};
 use subscriber::Subscriber;
+use updates::{Rendered, Updates};
 
 /// Maximum number of subscriptions that are shared; subscribers with further ones get their own updates.
 const MOST_SUBSCRIPTIONS: usize = 1_000;
-
-/// Maximum number of drops whose newest updates a subscription keeps. Nobody watches so many; without a bound, drops
-/// that ended long ago would stay for as long as somebody watches the board.
-const MOST_DROPS: usize = 1_000;
-
-/// How long an update is reused: its usernames may be that old, and if the drop changed while its lists were read, they
-/// do not quite match its version.
-const GOOD_FOR: Duration = Duration::from_secs(10);
-/// Updates kept per drop: while the newest is sent, some subscribers still need the one before.
-const MOST_UPDATES: usize = 3;
-/// How long a failed update is reused: a retry may succeed, but ten thousand subscribers must not each retry in turn.
-const FAILURE_GOOD_FOR: Duration = Duration::from_millis(100);
 
 /// A serialized GraphQL response.
 pub type Payload = Arc<str>;
@@ -63,6 +52,9 @@ struct Inner {
     /// The runtime that executes updates.
     readers: Handle,
     subscriptions: Mutex<HashMap<Key, Weak<SharedSubscription>>>,
+    /// The number of the next new subscription.
+    next_number: AtomicU64,
+    updates: Updates,
 }
 
 /// What two subscriptions must have in common to be shared.
@@ -76,11 +68,11 @@ struct Key {
 /// A subscription shared by all subscribers with its key.
 struct SharedSubscription {
     fan_out: FanOut,
+    /// Never used again, unlike an address.
+    number: u64,
     key: Key,
     document: Arc<Document>,
     variables: Variables,
-    /// The newest updates of each drop.
-    rendered: Mutex<HashMap<DropId, Vec<Rendered>>>,
     /// Whether an update is being executed.
     is_busy: AtomicBool,
     /// Notifies those who wait for that update.
@@ -104,28 +96,6 @@ impl Drop for Turn {
     }
 }
 
-/// An executed update.
-#[derive(Clone)]
-struct Rendered {
-    version: i32,
-    status: DropStatus,
-    payload: Payload,
-    until: Instant,
-    /// Whether a part of it failed that may succeed on a retry.
-    may_heal: bool,
-}
-
-impl Rendered {
-    fn new(version: i32, status: DropStatus, response: &Response, began: Instant) -> Self {
-        let until = match response.is_ok() {
-            true => began + GOOD_FOR,
-            false => Instant::now() + FAILURE_GOOD_FOR,
-        };
-        let may_heal = response.errors.iter().any(error::may_heal);
-        Self { version, status, payload: json(response).into(), until, may_heal }
-    }
-}
-
 /// What the resolver of a subscription is asked for.
 #[derive(Clone)]
 pub(super) enum SubscriptionMode {
@@ -138,7 +108,14 @@ pub(super) enum SubscriptionMode {
 impl FanOut {
     /// Creates a fan-out that executes subscriptions to `schema`, and their updates on `readers`.
     pub fn new(schema: Schema, app: App, readers: Handle) -> Self {
-        Self(Arc::new(Inner { schema, app, readers, subscriptions: Mutex::default() }))
+        Self(Arc::new(Inner {
+            schema,
+            app,
+            readers,
+            subscriptions: Mutex::default(),
+            next_number: AtomicU64::new(0),
+            updates: Updates::new(),
+        }))
     }
 
     /// Executes a subscription. `payer` is charged for the updates that this subscriber is the first to need.
@@ -177,10 +154,10 @@ impl FanOut {
         }
         let subscription = Arc::new(SharedSubscription {
             fan_out: self.clone(),
+            number: self.0.next_number.fetch_add(1, Ordering::Relaxed),
             key: words.clone(),
             document,
             variables: request.variables,
-            rendered: Mutex::default(),
             is_busy: AtomicBool::new(false),
             done: Notify::new(),
         });
@@ -203,24 +180,30 @@ impl SharedSubscription {
             let mut done = pin!(self.done.notified());
             done.as_mut().enable();
             // A client without time left gets this update, or a newer one, once another has executed it; or waits.
-            if let Err(later) = payer.is_left() {
-                if let Some(told) = self.find(&shown).or_else(|| self.find_newer(&shown)) {
-                    return Some(told);
+            let payment = match payer.pay_in_advance() {
+                Ok(payment) => payment,
+                Err(later) => {
+                    let updates = &self.fan_out.0.updates;
+                    let newer = || updates.find_newer(self.number, &shown);
+                    if let Some(told) = self.find(&shown).or_else(newer) {
+                        return Some(told);
+                    }
+                    drop(timeout(later, done).await);
+                    continue;
                 }
-                drop(timeout(later, done).await);
-                continue;
-            }
+            };
             let turn = Turn::take(self);
             if let Some(told) = self.find(&shown) {
                 return Some(told);
             }
             let Some(turn) = turn else {
+                drop(payment);
                 done.await;
                 continue;
             };
             // In its own task: the caller may be blocked by a client that does not read, and all others wait.
             let (version, status) = (shown.state.version, shown.status);
-            let work = payer.pay_later().pay_for(async move { turn.0.work_out(shown).await });
+            let work = payment.pay_for(async move { turn.0.work_out(shown).await });
             let task = self.fan_out.0.readers.spawn(work);
             return task.await.unwrap_or_else(|_| {
                 let broken = ApiError::internal("an update broke off").into_response();
@@ -231,17 +214,7 @@ impl SharedSubscription {
 
     /// Returns the cached update for `shown`.
     fn find(&self, shown: &Shown) -> Option<Rendered> {
-        let told = self.rendered();
-        let is_it = |told: &&Rendered| (told.version, told.status) == (shown.state.version, shown.status);
-        let told = told.get(&shown.state.id)?.iter().find(is_it)?;
-        (Instant::now() < told.until).then(|| told.clone())
-    }
-
-    /// Returns the cached update for a later version.
-    fn find_newer(&self, shown: &Shown) -> Option<Rendered> {
-        let told = self.rendered();
-        let newest = told.get(&shown.state.id)?.iter().max_by_key(|told| told.version)?;
-        (newest.version > shown.state.version && Instant::now() < newest.until).then(|| newest.clone())
+        self.fan_out.0.updates.find(self.number, shown)
     }
 
     async fn work_out(&self, shown: Shown) -> Option<Rendered> {
@@ -253,18 +226,7 @@ impl SharedSubscription {
             .await
             .unwrap_or_else(|_| Some(ApiError::Unavailable.into_response()))?;
         let told = Rendered::new(version, status, &response, began);
-        let mut all = self.rendered();
-        if all.len() >= MOST_DROPS {
-            all.clear();
-        }
-        let kept = all.entry(id).or_default();
-        kept.retain(|told| (told.version, told.status) != (version, status));
-        kept.push(told.clone());
-        if kept.len() > MOST_UPDATES {
-            let oldest = kept.iter().map(|told| told.version).min();
-            let oldest = kept.iter().position(|told| Some(told.version) == oldest);
-            oldest.into_iter().for_each(|oldest| drop(kept.swap_remove(oldest)));
-        }
+        self.fan_out.0.updates.keep(self.number, id, told.clone());
         Some(told)
     }
 
@@ -284,9 +246,5 @@ impl SharedSubscription {
             may_be_disordered: false,
         };
         Some(response::finish(response, executed))
-    }
-
-    fn rendered(&self) -> MutexGuard<'_, HashMap<DropId, Vec<Rendered>>> {
-        self.rendered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
