@@ -82,11 +82,19 @@ impl Drops {
     pub async fn create(&self, new: NewDrop) -> Result<DropState, CreateError> {
         let checked = rules::check(new).map_err(CreateError::Refused)?;
         let id = DropId::new();
-        let insert = async |connection: &mut _| queries::insert_drop(connection, id, &checked).await;
-        let is_new = self.db.run_at_length(insert).await?;
-        if is_new {
-            let made = self.find(id).await?;
-            return made.ok_or_else(|| DbError::Unexpected("a drop vanished".to_owned()).into());
+        let made = self.db.run_at_length(async |connection| {
+            if !queries::insert_drop(connection, id, &checked).await? {
+                return Ok(None);
+            }
+            // On the same connection: whoever waits for another may be refused, as if nothing had been done.
+            let read = queries::list_by_ids(connection, &[id]).await.map(|mut states| states.pop());
+            let unknown =
+                |why: String| DbError::Unavailable(format!("a drop was created and not read: {why}"));
+            let state = read.map_err(|error| unknown(error.to_string()))?;
+            state.map(Some).ok_or_else(|| unknown("it is gone".to_owned()))
+        });
+        if let Some(state) = made.await? {
+            return Ok(state);
         }
         let refused = |refusal| Err(CreateError::Refused(vec![refusal]));
         let Some(id) = self.find_made_before(&checked.new).await? else {

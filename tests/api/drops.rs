@@ -8,9 +8,15 @@ use serde_json::{Value, json};
 use sneaker_drop::{
     drops::{DropStatus, StockCount},
     ids::DropId,
+    telemetry::PoolLabel,
 };
 
-use crate::harness::{TestApp, at_once, codes, drive, drive_still, global};
+use tokio::sync::oneshot;
+
+use crate::{
+    harness::{TestApp, at_once, codes, drive, drive_still, eventually, global},
+    shoe::shoe,
+};
 
 const CREATE: &str = "mutation($input: CreateDropInput!) { createDrop(input: $input) {
     drop { id name price { amount currency } status stockVersion totalStock availableStock holdSeconds purchaseLimit
@@ -47,6 +53,40 @@ async fn an_administrator_creates_a_drop_with_its_opening_stock() {
         assert_eq!(largest["drop"]["availableStock"], 100_000);
         let single = create(app, &admin.token, json!({ "name": "One", "price": price, "stock": 7 })).await;
         assert_eq!(single["drop"]["sizes"], json!([{ "size": "ONE", "totalStock": 7 }]));
+    })
+    .await;
+}
+
+/// Whoever waits for a connection may be told OVERLOADED, which means that nothing was done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_that_was_made_is_told_however_busy_it_is() {
+    drive_still(async |app| {
+        let new = shoe(&[("ONE", 3)], 60, 1);
+        let occupy = || {
+            let (release, released) = oneshot::channel::<()>();
+            let db = app.app.db.clone();
+            let held = tokio::spawn(async move { db.run(async |_| Ok(released.await.is_ok())).await });
+            (release, held)
+        };
+        let waiting = || {
+            app.app.db.record_pools();
+            app.app.metrics.pool_waiting.get_or_create(&PoolLabel { pool: "reads" }).get()
+        };
+        // Of two connections one is held, and the other is the one that makes the drop.
+        let first = occupy();
+        let mut hindrance = app.connection().await;
+        hindrance.batch_execute("BEGIN; LOCK TABLE drops IN SHARE ROW EXCLUSIVE MODE").await.unwrap();
+        let services = app.app.clone();
+        let made = tokio::spawn(async move { services.create_drop(new).await });
+        app.wait_for_lock_waiters(1).await;
+        let second = occupy();
+        eventually(async || waiting() == 1).await;
+        hindrance.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(made.await.unwrap().unwrap().version, 1);
+        for (release, held) in [first, second] {
+            release.send(()).unwrap();
+            assert!(held.await.unwrap().unwrap());
+        }
     })
     .await;
 }
