@@ -146,9 +146,14 @@ impl RequestContext {
         self.caller().ok_or(ApiError::Unauthenticated)
     }
 
-    /// Returns the caller's account, if signed in.
+    /// Returns the caller's account, if signed in. A session that ended since the request was admitted is an error: its
+    /// client believes that it is signed in.
     pub(super) async fn person(&self) -> Result<Option<Person>, ApiError> {
-        let Some(caller) = self.caller() else { return Ok(None) };
+        let caller = match (self.caller(), self.credentials) {
+            (Some(caller), _) => caller,
+            (None, Credentials::SignedIn(_)) => return Err(ApiError::Unauthenticated),
+            (None, Credentials::Anonymous | Credentials::Rejected) => return Ok(None),
+        };
         let person = self.app.accounts.find_person(caller.user_id).await?;
         person.map(Some).ok_or(ApiError::Unauthenticated)
     }

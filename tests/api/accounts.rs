@@ -1,9 +1,14 @@
 //! Sign-up, sign-in, refresh, logout.
 
+use async_graphql::Request;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::Utc;
 use serde_json::{Value, json};
-use sneaker_drop::client::Client;
+use sneaker_drop::{
+    client::Client,
+    config::Limits,
+    graphql::{Credentials, Gate, execute, schema},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -370,6 +375,26 @@ async fn a_weak_hash_is_made_anew_at_the_next_sign_in() {
         assert!(login(password).await.is_some());
         assert_eq!(app.count(strong).await, 1);
         assert!(login(password).await.is_some());
+    })
+    .await;
+}
+
+/// Without an error the client would take it for the answer to somebody who is not signed in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ends_while_a_query_is_on_its_way_is_told() {
+    drive_still(async |app| {
+        let made = signup(app, "ada", "ada@example.com", PASSWORD).await;
+        let token = text(&made, "accessToken");
+        let credentials = Credentials::SignedIn(app.app.accounts.authenticate(token).unwrap());
+        let (limits, here) = (Limits::default(), Client::at(std::net::Ipv4Addr::LOCALHOST.into()));
+        let (gate, schema) = (Gate::new(&limits, true), schema(true, &limits));
+        let ask = async || {
+            let admitted = gate.admit(Request::new("{ viewer { email } }"), &credentials).unwrap();
+            json!(execute(&schema, admitted, &app.app, credentials, here).await.response)
+        };
+        assert_eq!(ask().await["data"]["viewer"]["email"], "ada@example.com");
+        logout(app, Some(token), Value::Null).await;
+        assert_eq!(ask().await["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
     })
     .await;
 }
