@@ -239,3 +239,17 @@ async fn a_server_that_stops_answers_what_sockets_and_streams_have_asked() {
     })
     .await;
 }
+
+/// RFC 6455, section 5.5.1. Without it an orderly end is a broken connection to the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_is_answered() {
+    drive(async |app| {
+        for code in [1000, 4499] {
+            let mut socket = Socket::ready(app.address, Value::Null).await;
+            socket.subscribe("all", "subscription { activeStockUpdated { version } }", json!({})).await;
+            assert_eq!(socket.close(code).await, Some(code));
+        }
+        eventually(async || app.app.metrics.sockets.get() == 0).await;
+    })
+    .await;
+}

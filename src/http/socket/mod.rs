@@ -43,7 +43,7 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const SILENT_FOR: Duration = Duration::from_secs(50);
 /// A client that stalls a write for this long is disconnected.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
-/// How long the close frame has to reach a client whose message could not be read to its end.
+/// How long a close frame has to reach the client, and the client to answer it.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
 /// Queries and mutations that run at once; their answers stay in memory until the client has read them.
 const ANSWERS: usize = 8;
@@ -109,13 +109,17 @@ struct Gone;
 
 impl Session {
     async fn run(mut self) {
-        let Ok(goodbye) = self.talk().await else { return };
-        // The close frame must not wait for a client that does not read either.
-        drop(timeout(SEND_WITHIN, self.socket.send(Message::Close(Some(goodbye.frame())))).await);
-        if goodbye.leaves_unread() {
-            // Closing a connection with unread data resets it, and the reset may overtake the close frame.
-            sleep(GOODBYE_WITHIN).await;
+        if let Ok(goodbye) = self.talk().await {
+            // The close frame must not wait for a client that does not read either.
+            drop(timeout(SEND_WITHIN, self.socket.send(Message::Close(Some(goodbye.frame())))).await);
+            if goodbye.leaves_unread() {
+                return sleep(GOODBYE_WITHIN).await;
+            }
         }
+        // To the end, which also sends the answer to the client's close frame. Closing a connection with unread data
+        // resets it, and the reset may overtake the close frame.
+        let unread = async { while let Some(Ok(_)) = self.socket.recv().await {} };
+        drop(timeout(GOODBYE_WITHIN, unread).await);
     }
 
     /// Runs until one side ends the socket. `Ok`: the close frame to send.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Message, client::IntoClientRequest as _, http::HeaderValue},
+    tungstenite::{Message, client::IntoClientRequest as _, http::HeaderValue, protocol::CloseFrame},
 };
 
 pub struct Socket {
@@ -80,6 +80,19 @@ impl Socket {
         let mut message = self.hear().await;
         assert_eq!(message["type"], "next", "{message}");
         message["payload"]["data"].take()
+    }
+
+    /// Closes with this code, and returns the code with which the server answers that.
+    pub async fn close(mut self, code: u16) -> Option<u16> {
+        let frame = CloseFrame { code: code.into(), reason: "".into() };
+        self.stream.close(Some(frame)).await.unwrap();
+        loop {
+            match self.stream.next().await? {
+                Ok(Message::Close(frame)) => return frame.map(|frame| frame.code.into()),
+                Ok(_) => {}
+                Err(error) => panic!("ended without an answer: {error}"),
+            }
+        }
     }
 
     /// The code and the reason with which the server closes, whatever it says before.
