@@ -95,6 +95,10 @@ fn respond(status: StatusCode, media_type: MediaType, response: &GraphqlResponse
     if refused {
         dressed.extensions_mut().insert(NotExecuted);
     }
+    if status == StatusCode::UNAUTHORIZED {
+        // RFC 9110, section 15.5.2.
+        dressed.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if let Some(seconds) = retry_after(response) {
         dressed.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_graphql::{Request as GraphqlRequest, Variables};
 use axum::{
+    Extension,
     body::{Body, Bytes, to_bytes},
     extract::{FromRequestParts as _, Request, State, WebSocketUpgrade},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
@@ -59,6 +60,10 @@ struct Malformed(StatusCode, &'static str);
 pub(super) async fn serve(State(site): State<Site>, request: Request) -> Response {
     let requests = site.app.metrics.graphql_requests.clone();
     let response = receive(site, request).await;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // Operations on a socket are not requests over HTTP.
+        return response;
+    }
     let is_refused = response.extensions().get::<NotExecuted>().is_some();
     requests.get_or_create(&Outcome::of(if is_refused { "refused" } else { "executed" })).inc();
     response
@@ -74,7 +79,7 @@ async fn receive(site: Site, request: Request) -> Response {
     if upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")) {
         return match WebSocketUpgrade::from_request_parts(&mut parts, &site).await {
             Ok(upgrade) => socket::open(site, &parts, upgrade),
-            Err(rejection) => rejection.into_response(),
+            Err(rejection) => (Extension(NotExecuted), rejection).into_response(),
         };
     }
     let accepted = Accepted::from_headers(&parts.headers);
@@ -147,8 +152,13 @@ async fn execute(
         return match requester.site.take_permit(parts) {
             Ok(permit) => {
                 let alone = Arc::new(Semaphore::new(1));
+                let is_refused = ready.is_err();
                 let started = ready.map_or_else(Started::refused, |ready| requester.start(ready, &alone));
-                stream::respond(framing, requester, started, permit)
+                let mut response = stream::respond(framing, requester, started, permit);
+                if is_refused {
+                    response.extensions_mut().insert(NotExecuted);
+                }
+                response
             }
             Err(error) => answer::turned_away(media_type, &error.into_response()),
         };

@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{drive_still, global};
+use crate::harness::{Socket, drive_still, global};
 use sneaker_drop::telemetry::Outcome;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,6 +161,11 @@ async fn answers_come_as_the_client_accepts_them() {
         assert_eq!(ask("application/graphql-response+json", "{ serverTime }").await, (200, new.clone()));
         assert_eq!(ask("application/graphql-response+json", "{ nonsense }").await, (400, new));
         assert_eq!(ask("text/html", "{ serverTime }").await, (406, old));
+        let request = app.client().get(app.url("/graphql")).query(&[("query", "{ serverTime }")]);
+        let request = request.header(header::ACCEPT, "application/graphql-response+json");
+        let answer = request.bearer_auth("nonsense").send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(answer.headers()[header::WWW_AUTHENTICATE], "Bearer");
     })
     .await;
 }
@@ -193,6 +198,14 @@ async fn operators_find_health_readiness_and_figures() {
         let foreign = app.client().post(app.url("/graphql")).header("origin", "https://other.example");
         assert_eq!(foreign.json(&json!({ "query": "{ serverTime }" })).send().await.unwrap().status(), 403);
         assert_eq!([counted("executed"), counted("refused")], [before[0] + 2, before[1] + 2]);
+        // A refused upgrade and a refused stream are refused; a socket is no request.
+        drop(Socket::ready(app.address, Value::Null).await);
+        let upgrade = app.client().get(app.url("/graphql")).header("upgrade", "websocket");
+        assert_eq!(upgrade.send().await.unwrap().status(), 400);
+        let stream = app.client().post(app.url("/graphql")).header("accept", "text/event-stream");
+        let body = stream.json(&json!({ "query": "{ nonsense" })).send().await.unwrap().text().await.unwrap();
+        assert!(body.contains("GRAPHQL_PARSE_FAILED"), "{body}");
+        assert_eq!([counted("executed"), counted("refused")], [before[0] + 2, before[1] + 4]);
         assert_eq!(get("/graphiql").await.status(), 200);
         app.sql("DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)").await;
         assert_eq!(get("/readyz").await.status(), 503, "a schema that is not this version's");

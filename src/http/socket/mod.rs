@@ -8,6 +8,7 @@ mod protocol;
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     extract::ws::{Message, WebSocket, WebSocketUpgrade},
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
@@ -21,7 +22,7 @@ use tokio_stream::StreamMap;
 
 use super::{
     Site,
-    answer::{self, MediaType},
+    answer::{self, MediaType, NotExecuted},
     begun,
     credentials::{self, CHECK_TOKEN_EVERY},
     graphql::LARGEST_REQUEST,
@@ -57,7 +58,8 @@ pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Resp
     let requester = Requester::of(&site, parts);
     let upgrade = upgrade.protocols([PROTOCOL]);
     if upgrade.selected_protocol().is_none() {
-        return (StatusCode::BAD_REQUEST, "This socket speaks graphql-transport-ws.\n").into_response();
+        let refusal = (StatusCode::BAD_REQUEST, "This socket speaks graphql-transport-ws.\n");
+        return (Extension(NotExecuted), refusal).into_response();
     }
     let permit = match site.take_permit(parts) {
         Ok(permit) => permit,
