@@ -40,6 +40,10 @@ use crate::{client::Client, telemetry::Metrics};
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long a client may stall the write of an answer, which stays in memory meanwhile.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
+/// How long a client may acknowledge nothing that was sent: it is gone without a word, like a phone that lost its
+/// network. Streams send something every 12 s; without this limit the kernel would retry for 15 minutes.
+#[cfg(target_os = "linux")]
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(45);
 /// Shortest time between two warnings about refused connections.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Length of the listen backlog.
@@ -54,6 +58,9 @@ const WAITING_CONNECTIONS: u32 = 4_096;
 pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
+    // Connections inherit it.
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(ACKNOWLEDGED_WITHIN))?;
     socket.bind(address)?;
     socket.listen(WAITING_CONNECTIONS)
 }
@@ -189,4 +196,18 @@ fn serve(stream: TcpStream, peer: Peer, http: &http1::Builder, acceptor: &Accept
             tracing::debug!(%error, "a connection broke");
         }
     });
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_whose_other_end_is_gone_is_given_up() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let limit = socket2::SockRef::from(&stream).tcp_user_timeout().unwrap();
+        assert_eq!(limit, Some(ACKNOWLEDGED_WITHIN));
+    }
 }
