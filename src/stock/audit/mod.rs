@@ -1,4 +1,4 @@
-//! Checks the stock invariants and the ledger on a live database.
+//! Checks the stock law and the ledger on a live database.
 //!
 //! Each check is one statement that returns the offending rows; all of them see the same snapshot.
 
