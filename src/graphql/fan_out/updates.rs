@@ -164,10 +164,7 @@ mod tests {
         let left: Vec<u64> = (2..=100).filter(|it| !versions(&updates, (*it, drop)).is_empty()).collect();
         assert_eq!(left, [98, 99, 100]);
         updates.keep(101, drop, update(1, &"x".repeat(most)));
-        assert_eq!(
-            (updates.lock().bytes, updates.lock().updates.len()),
-            (0, 0),
-            "larger than all there is room for"
-        );
+        let kept = updates.lock();
+        assert_eq!((kept.bytes, kept.updates.len()), (0, 0), "larger than all there is room for");
     }
 }
