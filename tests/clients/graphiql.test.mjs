@@ -27,10 +27,13 @@ test("GraphiQL explores the API in a browser that may reach nothing else", async
   await run.click();
   await results.getByText("drops", { exact: false }).first().waitFor();
 
-  await tab("SignUp");
-  // A document with two operations makes the button a menu, once GraphiQL has read it.
-  await page.locator(".graphiql-execute-button[aria-haspopup]").click();
-  await page.locator("[role=menuitem]", { hasText: "SignUp" }).click();
+  // A document with several operations makes the button a menu, once GraphiQL has read it.
+  const choose = async (name, operation) => {
+    await tab(name);
+    await page.locator(".graphiql-execute-button[aria-haspopup]").click();
+    await page.getByRole("menuitem", { name: operation, exact: true }).click();
+  };
+  await choose("SignUp", "SignUp");
   await page.locator("#who", { hasText: "visitor" }).waitFor();
 
   await tab("Watch");
@@ -48,11 +51,16 @@ test("GraphiQL explores the API in a browser that may reach nothing else", async
   await tab("Reserve");
   await run.click();
   await results.getByText("ACTIVE", { exact: false }).first().waitFor();
+
+  await choose("SignUp", "SignInAsAdmin");
+  await page.locator("#who", { hasText: "(admin)" }).waitFor();
+  await choose("CreateDrop", "CreateDrop");
+  await results.getByText("Tour Runner", { exact: false }).first().waitFor();
   assert.deepEqual(foreign, []);
   assert.deepEqual(problems, []);
 });
 
-test("GraphiQL says that a token is not good, and forgets drops that are not there", async () => {
+test("GraphiQL says that a token is invalid, and forgets drops that are not there", async () => {
   const page = await browser.newPage({ viewport: { width: 1400, height: 850 }, colorScheme: "dark" });
   const results = page.locator(".result-window");
   const watch = async () => {
@@ -62,9 +70,9 @@ test("GraphiQL says that a token is not good, and forgets drops that are not the
   await page.goto(`${base}/graphiql`);
   await page.fill("#token", "run-out");
   await page.locator("h1").click();
-  await page.locator("#who", { hasText: "token not good" }).waitFor();
+  await page.locator("#who", { hasText: "invalid token" }).waitFor();
   await watch();
-  await results.getByText("The socket was closed with 4403: the access token is not good").waitFor();
+  await results.getByText("The socket was closed with 4403: the access token is invalid or expired").waitFor();
 
   await page.locator("#sign-out").click();
   const { id } = await liveDrop(base);
@@ -74,7 +82,7 @@ test("GraphiQL says that a token is not good, and forgets drops that are not the
   await page.keyboard.press("ControlOrMeta+A");
   await page.keyboard.insertText(`query Inline { drop(id: "${id}") { heldStock } }`);
   const tabs = page.locator(".graphiql-tab");
-  await tabs.nth(5).waitFor();
+  await tabs.nth(6).waitFor();
   // Tabs are kept a moment after they were changed.
   await page.waitForFunction((id) => {
     const kept = ["tabState", "query"].map((key) => localStorage.getItem(`graphiql:${key}`) ?? "");
@@ -89,7 +97,7 @@ test("GraphiQL says that a token is not good, and forgets drops that are not the
   await page.locator(".graphiql-tab-button", { hasText: "Inline" }).click();
   await page.locator(".graphiql-execute-button:not([aria-haspopup])").click();
   await results.getByText("heldStock", { exact: false }).first().waitFor();
-  assert.equal(await tabs.count(), 6);
+  assert.equal(await tabs.count(), 7);
 
   const [page_, header] = await page.evaluate(() => [document.body, document.querySelector("h1")].map(
     (element) => getComputedStyle(element)[element === document.body ? "backgroundColor" : "color"]));

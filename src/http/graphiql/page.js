@@ -22,12 +22,12 @@ async function post(params, headers) {
 
 async function showWho() {
   if (!tokenField.value.trim()) {
-    who.textContent = "stranger";
+    who.textContent = "not signed in";
     return;
   }
   const answer = await post({ query: "{ viewer { role user { username } } }" }).catch(() => null);
   const viewer = answer?.data?.viewer;
-  who.textContent = viewer ? viewer.user.username + (viewer.role === "ADMIN" ? " (admin)" : "") : "token not good";
+  who.textContent = viewer ? viewer.user.username + (viewer.role === "ADMIN" ? " (admin)" : "") : "invalid token";
 }
 
 function setToken(token) {
@@ -39,7 +39,7 @@ function setToken(token) {
   showWho();
 }
 
-// An answer that hands out a session signs this page in, and one that wants a good token says that there is none.
+// An answer with a session signs this page in; an UNAUTHENTICATED one shows that the token is invalid.
 function notice(answer) {
   if (answer?.errors?.some((error) => error.extensions?.code === "UNAUTHENTICATED")) showWho();
   for (const payload of Object.values(answer?.data ?? {})) {
@@ -56,7 +56,7 @@ function isSubscription(query, operationName) {
 
 function fetcher(given, options) {
   const params = { ...given };
-  // Right after a change of tabs GraphiQL may still name the operation of the tab before.
+  // Right after a change of tabs GraphiQL may still name the previous tab's operation.
   if (params.operationName && !new RegExp(`\\b${params.operationName}\\b`).test(params.query)) {
     delete params.operationName;
   }
@@ -66,7 +66,7 @@ function fetcher(given, options) {
   socket ??= graphqlWs.createClient({
     url: new URL(endpoint, location.href).href.replace(/^http/, "ws"),
     connectionParams: bearer,
-    // The same token again would be no better.
+    // A retry would send the same token.
     shouldRetry: (problem) => problem instanceof CloseEvent && problem.code !== FORBIDDEN,
   });
   return follow(socket.iterate(params));
@@ -74,18 +74,20 @@ function fetcher(given, options) {
 
 const FORBIDDEN = 4403;
 
-// Of what is thrown GraphiQL shows a message, which an event has not, and a stack.
+// GraphiQL shows the message of what is thrown, which an event lacks, and its stack.
 async function* follow(events) {
   try {
     yield* events;
   } catch (problem) {
     if (!(problem instanceof CloseEvent)) throw problem;
     showWho();
-    const why = problem.code === FORBIDDEN ? "the access token is not good, or not any more: sign in" : problem.reason || "the server cannot be reached";
+    const why = problem.code === FORBIDDEN ? "the access token is invalid or expired, sign in" : problem.reason || "the server is unreachable";
     yield { errors: [{ message: `The socket was closed with ${problem.code}: ${why}.` }] };
   }
 }
 
+// The browser has randomUUID on HTTPS and loopback only.
+const newKey = () => crypto.randomUUID?.() ?? String(Date.now());
 const tab = (query, variables) => ({ query, variables: variables && JSON.stringify(variables, null, 2) });
 
 function tabs(drop) {
@@ -111,9 +113,8 @@ query Drops {
   }
 }
 `),
-    tab(`# 2. Sign up. The token goes into the field
-# at the top by itself. With demo data you can
-# sign in instead.
+    tab(`# 2. Sign up, or sign in with the demo data. The
+# access token is filled in at the top.
 mutation SignUp($input: SignupInput!) {
   signup(input: $input) {
     session { accessToken accessTokenExpiresAt refreshToken viewer { user { username } role } }
@@ -123,15 +124,22 @@ mutation SignUp($input: SignupInput!) {
 
 mutation SignIn {
   login(input: { email: "june@sneaker-drop.example", password: "drop-day-2026" }) {
-    session { accessToken refreshToken viewer { user { username } } }
+    session { accessToken refreshToken viewer { user { username } role } }
+    userErrors { code message }
+  }
+}
+
+mutation SignInAsAdmin {
+  login(input: { email: "admin@sneaker-drop.example", password: "drop-day-2026" }) {
+    session { accessToken refreshToken viewer { user { username } role } }
     userErrors { code message }
   }
 }
 `, { input: { username: `visitor-${Math.random().toString(36).slice(2, 8)}`,
               email: `${Math.random().toString(36).slice(2)}@visitors.example`,
               password: "a pair of my own" } }),
-    tab(`# 3. Watch the stock. Go on in a second window
-# of the browser: this stops when you leave the tab.
+    tab(`# 3. Watch the stock. Continue in a second browser
+# window: GraphiQL stops this when you leave the tab.
 subscription Watch($dropId: ID!) {
   stockUpdated(dropId: $dropId) {
     version
@@ -144,8 +152,8 @@ subscription Watch($dropId: ID!) {
   }
 }
 `, { dropId }),
-    tab(`# 4. Hold a pair for a minute. The same key again
-# gives the same reservation.
+    tab(`# 4. Reserve a pair for a minute. The same key again
+# returns the same reservation.
 mutation Reserve($input: ReserveInput!) {
   reserve(input: $input) {
     reservation { id size pairNumber status expiresAt price { amount currency } }
@@ -154,9 +162,9 @@ mutation Reserve($input: ReserveInput!) {
     userErrors { code field message }
   }
 }
-`, { input: { dropId, size, idempotencyKey: crypto.randomUUID?.() ?? String(Date.now()) } }),
-    tab(`# 5. Buy what you hold: put the reservation's id
-# into the variables.
+`, { input: { dropId, size, idempotencyKey: newKey() } }),
+    tab(`# 5. Purchase it. Copy the reservation's id from
+# tab 4, or from Mine, into the variables.
 mutation Purchase($input: PurchaseInput!) {
   purchase(input: $input) {
     purchase { id size pairNumber price { amount currency } purchasedAt }
@@ -170,12 +178,29 @@ query Mine {
   viewer { reservations(first: 5) { nodes { id status size expiresAt drop { name } } } }
 }
 `, { input: { reservationId: "res_.." } }),
+    tab(`# 6. Create a drop, and cancel it by its id, as an
+# administrator (SignInAsAdmin in tab 2).
+mutation CreateDrop($input: CreateDropInput!) {
+  createDrop(input: $input) {
+    drop { id name status purchaseLimit totalStock sizes { size totalStock } }
+    userErrors { code field message }
+  }
+}
+
+mutation CancelDrop {
+  cancelDrop(input: { dropId: "drop_.." }) {
+    drop { id status availableStock }
+    userErrors { code message }
+  }
+}
+`, { input: { name: "Tour Runner 'Slate'", price: { amount: 15000, currency: "USD" }, purchaseLimit: 2,
+              sizes: [{ size: "US 9", stock: 10 }, { size: "US 10", stock: 5 }], idempotencyKey: newKey() } }),
   ];
 }
 
-// What was open the last time may name drops of a database that is not there any more.
+// Tabs kept from the last visit may name drops of a database that no longer exists.
 async function renew(drop) {
-  // All three alike: GraphiQL opens another tab for a query that none of its tabs has.
+  // All three alike: GraphiQL opens another tab for a query that no tab contains.
   const kept = ["graphiql:tabState", "graphiql:query", "graphiql:variables"].filter((key) => localStorage.getItem(key));
   const ids = new Set(kept.flatMap((key) => localStorage.getItem(key).match(/drop_[\w-]{22}/g) ?? []).slice(0, 50));
   if (!drop || ids.size === 0) return;
