@@ -133,14 +133,16 @@ impl App {
     /// [starting](Self::start) anything. Servers that cannot be reached find the changes by themselves.
     pub async fn tell_servers(&self) {
         if let Err(error) = self.bus.deliver().await {
-            tracing::warn!(%error, "no bus: the servers find what changed by their poll");
+            tracing::warn!(%error, "no bus: changes by other servers are found by polling, up to 250 ms later");
         }
     }
 
     /// Waits for transactions in flight, then closes the pool. No request may arrive any more.
     pub async fn stop(&self) {
         if tokio::time::timeout(DRAIN, self.stock.drain()).await.is_err() {
-            tracing::warn!("stopping with transactions under way; the database rolls them back or has them");
+            tracing::warn!(
+                "stopping with transactions in flight; PostgreSQL has committed them or rolls them back"
+            );
         }
         self.db.close();
     }

@@ -28,31 +28,31 @@ pub enum AccountError<R> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignupRefusal {
     /// The username is another person's, or looks like it.
-    #[error("This username is taken, or looks too much like one that is.")]
+    #[error("This username is taken, or too similar to one that is.")]
     UsernameTaken,
     /// It has characters outside the allow-list, or the wrong length.
     #[error(
-        "A username has 3 to 30 letters A to Z, digits, dots, dashes and underscores, and starts with a letter or digit."
+        "A username must have 3 to 30 letters A to Z, digits, dots, dashes or underscores, and start with a letter or digit."
     )]
     UsernameInvalid,
     /// Another account has the address.
-    #[error("An account with this e-mail address exists.")]
+    #[error("An account with this e-mail address already exists.")]
     EmailTaken,
     /// It is not an e-mail address.
     #[error("This is not an e-mail address.")]
     EmailInvalid,
     /// Under 10 characters.
-    #[error("A password has at least 10 characters.")]
+    #[error("A password must have at least 10 characters.")]
     PasswordTooShort,
     /// Over 128 characters.
-    #[error("A password has at most 128 characters.")]
+    #[error("A password may have at most 128 characters.")]
     PasswordTooLong,
     /// On the list of common passwords, or one character repeated.
-    #[error("This password is one of the first that a guesser tries.")]
+    #[error("This password is too common.")]
     PasswordTooCommon,
 }
 
 /// The refresh token is unknown, expired, revoked or was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("This refresh token is not good, or not good any more: sign in again.")]
+#[error("This refresh token is invalid or expired: sign in again.")]
 pub struct RefreshRefusal;

@@ -237,8 +237,8 @@ impl Accounts {
             Ok::<(), AccountError<()>>(())
         };
         match replaced.await {
-            Ok(()) => tracing::info!(%user_id, "a password was hashed anew, stronger"),
-            Err(error) => tracing::warn!(%error, %user_id, "a weak hash stays until the next sign-in"),
+            Ok(()) => tracing::info!(%user_id, "a weak password hash was replaced"),
+            Err(error) => tracing::warn!(%error, %user_id, "a weak password hash was not replaced"),
         }
     }
 

@@ -107,7 +107,7 @@ impl Accounts {
         if same_again && found.now - found.times.from <= GRACE {
             return Ok(self.tokens_of(user, session, successor, found.times));
         }
-        tracing::warn!(%user, %session, "a used refresh token was shown again: its session ends");
+        tracing::warn!(%user, %session, "a used refresh token was sent again: its session ends");
         let ended = self
             .db
             .run(async |connection| queries::mark_ended(connection, session, "token_reused").await)
@@ -155,7 +155,7 @@ impl Accounts {
     pub async fn watch_sessions(self) {
         loop {
             if let Err(error) = self.look_for_ended().await {
-                tracing::warn!(%error, "cannot learn which sessions ended; trying again");
+                tracing::warn!(%error, "cannot read which sessions ended; trying again");
             }
             // An error means that no hint came in that time.
             drop(tokio::time::timeout(POLL, self.hinted.notified()).await);

@@ -32,7 +32,7 @@ const LONGEST_TOKEN: usize = 1024;
 
 /// The token is forged, malformed, of another kind, or expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the access token is not good, or not good any more")]
+#[error("the access token is invalid or expired")]
 pub struct TokenRejected;
 
 struct Kind {

@@ -131,7 +131,7 @@ impl Bus {
             let error = match answered(self.0.transport.connect()).await {
                 Ok(link) => {
                     if warned.take().is_some() {
-                        tracing::info!("the bus is back");
+                        tracing::info!("the bus is connected again");
                     }
                     self.0.metrics.bus_links.set(1);
                     let error = self.carry(link, &hear).await;
@@ -142,7 +142,7 @@ impl Bus {
             };
             if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
                 warned = Some(Instant::now());
-                tracing::warn!(%error, "no bus: what other servers do shows when the poll has found it");
+                tracing::warn!(%error, "no bus: changes by other servers are found by polling, up to 250 ms later");
             }
             tokio::time::sleep(BETWEEN_TRIES).await;
             // Drops the hints of the outage: the other servers have polled since.

@@ -35,7 +35,7 @@ pub(super) async fn audit(config: &Config, json: bool, watch: bool) -> Result<Ex
             (true, ok) => {
                 println!("{}", json!({ "ok": ok, "rules": audit::RULE_COUNT, "findings": findings }));
             }
-            (false, true) => println!("The stock law holds: {} rules, nothing off.", audit::RULE_COUNT),
+            (false, true) => println!("The stock law holds: {} rules, no violations.", audit::RULE_COUNT),
             (false, false) => print!("{}", in_words(&findings)),
         }
         Ok(status(&findings))

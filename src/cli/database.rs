@@ -39,11 +39,11 @@ impl Reached {
         let private = tokio::task::spawn_blocking(move || PrivatePostgres::join(&data_dir, role)).await??;
         if let Err(error) = private.ensure_database().await {
             let left = tokio::task::spawn_blocking(move || private.leave()).await?;
-            left.unwrap_or_else(|error| tracing::warn!(%error, "the private PostgreSQL does not stop"));
+            left.unwrap_or_else(|error| tracing::warn!(%error, "the private PostgreSQL did not stop"));
             return Err(error.into());
         }
         if role == PrivateRole::Server {
-            tracing::info!("private PostgreSQL is up; look inside with: {}", private.psql());
+            tracing::info!("the private PostgreSQL is running; connect with: {}", private.psql());
         }
         settings.url = Some(private.url());
         Ok(Self { settings, private: Some(private) })
@@ -151,7 +151,7 @@ pub(super) async fn migrate(config: &Config) -> Result<ExitCode, Failure> {
 
 pub(super) async fn seed(config: &Config) -> Result<ExitCode, Failure> {
     with_services(config, PrivateRole::Command, async |app| demo::seed(app).await).await?;
-    println!("Demo data is there.\n\n{}", demo::SIGN_INS);
+    println!("The demo data is in place.\n\n{}", demo::SIGN_INS);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -89,7 +89,7 @@ async fn on_database(
     let (app, _background) = tokio::select! {
         ready = make_ready(config, reached, arguments) => ready?,
         () = signals.next() => {
-            tracing::info!("told to end while starting");
+            tracing::info!("a signal arrived during the start: stopping");
             return Ok(());
         }
     };
@@ -119,7 +119,7 @@ async fn on_database(
     };
     let told_twice = async {
         signals.next().await;
-        tracing::info!("told to end: stopping");
+        tracing::info!("a signal arrived: stopping");
         drop(stop);
         signals.next().await;
     };
@@ -149,7 +149,7 @@ async fn make_ready(
     if !arguments.no_migrate {
         let ran = reached.migrate().await?;
         if !ran.is_empty() {
-            tracing::info!("brought the schema up to date: {}", ran.join(", "));
+            tracing::info!("applied migrations: {}", ran.join(", "));
         }
     }
     let app = database::app(config, &reached.settings)?;

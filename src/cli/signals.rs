@@ -12,7 +12,7 @@ pub(super) struct Signals {
 
 /// A command was interrupted before it was done.
 #[derive(Debug, thiserror::Error)]
-#[error("ended by a signal before it was done")]
+#[error("interrupted by a signal")]
 pub(super) struct Interrupted;
 
 impl Signals {

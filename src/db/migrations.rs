@@ -27,7 +27,7 @@ pub enum MigrationError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The migrations that have run cannot be read.
-    #[error("cannot tell which migrations have run: {0}")]
+    #[error("cannot read which migrations have run: {0}")]
     Unknown(#[from] DbError),
     /// A migration failed; it was rolled back.
     #[error("a migration failed and was rolled back: {0}{hint}", hint = hint(.0))]
@@ -67,7 +67,7 @@ pub async fn migrate(url: &SecretString) -> Result<Vec<String>, MigrationError> 
     // A session-level lock: PostgreSQL releases it when the connection closes, even if this process dies.
     let lock = diesel::sql_query(format!("SELECT WHERE pg_try_advisory_lock({LOCK})"));
     if lock.execute(&mut connection).await.map_err(|error| failed(&error))? == 0 {
-        tracing::info!("waiting for another server, which brings the schema up to date");
+        tracing::info!("waiting for another server that is applying migrations");
         let lock = diesel::sql_query(format!("SELECT pg_advisory_lock({LOCK})"));
         lock.execute(&mut connection).await.map_err(|error| failed(&error))?;
     }

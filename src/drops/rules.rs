@@ -117,7 +117,7 @@ impl CreateRefusal {
         Self::new(
             CreateRefusalCode::EndsTooEarly,
             &["endsAt"],
-            "A drop ends after its start, and not in the past.",
+            "A drop must end after its start, and not in the past.",
         )
     }
 
@@ -125,7 +125,7 @@ impl CreateRefusal {
         Self::new(
             CreateRefusalCode::IdempotencyKeyReused,
             &["idempotencyKey"],
-            "This key was used for a drop that differs from this one.",
+            "This key was already used for a different drop.",
         )
     }
 }
@@ -162,26 +162,31 @@ pub(super) fn check(mut new: NewDrop) -> Result<CheckedDrop, Vec<CreateRefusal>>
     let mut refusals = Vec::new();
     new.name = new.name.trim().to_owned();
     if is_blank(&new.name) {
-        refusals.push(CreateRefusal::new(Blank, &["name"], "A drop has a name."));
+        refusals.push(CreateRefusal::new(Blank, &["name"], "A drop must have a name."));
     } else if new.name.chars().count() > LONGEST_NAME {
-        let message = format!("A name has at most {LONGEST_NAME} characters.");
+        let message = format!("A name may have at most {LONGEST_NAME} characters.");
         refusals.push(CreateRefusal::new(TooLong, &["name"], message));
     } else if new.name.chars().any(|c| c.is_control() || is_deceptive(c)) {
-        refusals.push(CreateRefusal::new(Invalid, &["name"], "A name has no control or hidden characters."));
+        refusals.push(CreateRefusal::new(
+            Invalid,
+            &["name"],
+            "A name must not have control or hidden characters.",
+        ));
     }
     if let Some(text) = &new.description {
         if text.chars().count() > LONGEST_DESCRIPTION {
-            let message = format!("A description has at most {LONGEST_DESCRIPTION} characters.");
+            let message = format!("A description may have at most {LONGEST_DESCRIPTION} characters.");
             refusals.push(CreateRefusal::new(TooLong, &["description"], message));
         } else if text.chars().any(|c| is_deceptive(c) || c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
         {
-            let message = "A description has no control or hidden characters but line breaks and tabs.";
+            let message =
+                "A description must not have control or hidden characters except line breaks and tabs.";
             refusals.push(CreateRefusal::new(Invalid, &["description"], message));
         }
     }
     if let Some(text) = &mut new.image_url {
         if text.len() > LONGEST_URL {
-            let message = format!("A URL has at most {LONGEST_URL} characters.");
+            let message = format!("A URL may have at most {LONGEST_URL} characters.");
             refusals.push(CreateRefusal::new(TooLong, &["imageUrl"], message));
         } else {
             match Url::parse(text) {
@@ -195,17 +200,17 @@ pub(super) fn check(mut new: NewDrop) -> Result<CheckedDrop, Vec<CreateRefusal>>
         }
     }
     if new.price.amount <= 0 {
-        refusals.push(CreateRefusal::new(NotPositive, &["price", "amount"], "A price is above zero."));
+        refusals.push(CreateRefusal::new(NotPositive, &["price", "amount"], "A price must be above zero."));
     }
     if new.price.currency.len() != 3 || !new.price.currency.chars().all(|c| c.is_ascii_uppercase()) {
-        let message = "A currency is three capital letters, as in ISO 4217.";
+        let message = "A currency must be three capital letters, as in ISO 4217.";
         refusals.push(CreateRefusal::new(Invalid, &["price", "currency"], message));
     }
     check_range(&mut refusals, "holdSeconds", new.hold_seconds, LONGEST_HOLD);
     check_range(&mut refusals, "purchaseLimit", new.purchase_limit, HIGHEST_LIMIT);
     for (field, instant) in [("startsAt", new.starts_at), ("endsAt", new.ends_at)] {
         if instant.is_some_and(|instant| !(0..=253_402_300_799).contains(&instant.timestamp())) {
-            refusals.push(CreateRefusal::new(Invalid, &[field], "An instant lies between 1970 and 9999."));
+            refusals.push(CreateRefusal::new(Invalid, &[field], "A time must lie between 1970 and 9999."));
         }
     }
 
@@ -214,7 +219,7 @@ pub(super) fn check(mut new: NewDrop) -> Result<CheckedDrop, Vec<CreateRefusal>>
         (None, Some(stock)) => vec![NewSize { size: ONLY_SIZE.to_owned(), stock }],
         (sizes, stock) => {
             let field = if stock.is_none() && sizes.is_some() { "sizes" } else { "stock" };
-            let message = "Give either sizes, at least one, or the stock of a drop that comes in one size.";
+            let message = "Give either sizes, at least one, or the stock of a drop in one size.";
             refusals.push(CreateRefusal::new(SizesOrStock, &[field], message));
             Vec::new()
         }
@@ -228,10 +233,10 @@ fn check_range(refusals: &mut Vec<CreateRefusal>, field: &str, value: i32, most:
         refusals.push(CreateRefusal::new(
             CreateRefusalCode::NotPositive,
             &[field],
-            "This number is above zero.",
+            "This number must be above zero.",
         ));
     } else if value > most {
-        let message = format!("This number is at most {most}.");
+        let message = format!("This number may be at most {most}.");
         refusals.push(CreateRefusal::new(CreateRefusalCode::Invalid, &[field], message));
     }
 }
@@ -240,7 +245,7 @@ fn check_sizes(refusals: &mut Vec<CreateRefusal>, sizes: Vec<NewSize>, only_stoc
     use CreateRefusalCode::{Blank, Duplicate, Invalid, NotPositive, TooLong};
 
     if sizes.len() > MOST_SIZES {
-        let message = format!("A drop has at most {MOST_SIZES} sizes.");
+        let message = format!("A drop may have at most {MOST_SIZES} sizes.");
         refusals.push(CreateRefusal::new(TooLong, &["sizes"], message));
         return sizes;
     }
@@ -252,26 +257,34 @@ fn check_sizes(refusals: &mut Vec<CreateRefusal>, sizes: Vec<NewSize>, only_stoc
         let size: String = size.trim().nfc().collect();
         let at = ["sizes", &index, "size"];
         if is_blank(&size) {
-            refusals.push(CreateRefusal::new(Blank, &at, "A size has a name, as printed on the box."));
+            refusals.push(CreateRefusal::new(Blank, &at, "A size must have a name, as printed on the box."));
         } else if size.chars().count() > LONGEST_SIZE {
-            let message = format!("A size has at most {LONGEST_SIZE} characters.");
+            let message = format!("A size may have at most {LONGEST_SIZE} characters.");
             refusals.push(CreateRefusal::new(TooLong, &at, message));
         } else if size.chars().any(|c| c.is_control() || is_deceptive(c)) {
-            refusals.push(CreateRefusal::new(Invalid, &at, "A size has no control or hidden characters."));
+            refusals.push(CreateRefusal::new(
+                Invalid,
+                &at,
+                "A size must not have control or hidden characters.",
+            ));
         } else if !seen.insert(size.to_lowercase()) {
-            refusals.push(CreateRefusal::new(Duplicate, &at, "This size is there twice."));
+            refusals.push(CreateRefusal::new(Duplicate, &at, "This size is listed twice."));
         }
         if stock <= 0 {
             let only = ["stock"];
             let of_size = ["sizes", &index, "stock"];
             let at: &[&str] = if only_stock { &only } else { &of_size };
-            refusals.push(CreateRefusal::new(NotPositive, at, "A stock is above zero."));
+            refusals.push(CreateRefusal::new(NotPositive, at, "A stock must be above zero."));
         }
         checked.push(NewSize { size, stock });
     }
     if checked.iter().map(|size| i64::from(size.stock)).sum::<i64>() > MOST_PAIRS {
         let at = if only_stock { "stock" } else { "sizes" };
-        refusals.push(CreateRefusal::new(Invalid, &[at], format!("A drop has at most {MOST_PAIRS} pairs.")));
+        refusals.push(CreateRefusal::new(
+            Invalid,
+            &[at],
+            format!("A drop may have at most {MOST_PAIRS} pairs."),
+        ));
     }
     checked
 }

@@ -188,7 +188,7 @@ impl Feed {
                 () = self.changed.notified() => Ok(()),
             };
             if let Err(error) = looked {
-                tracing::warn!(%error, "cannot read what the feed should show; trying again");
+                tracing::warn!(%error, "the feed cannot read the drops; trying again");
                 tokio::time::sleep(POLL).await;
             }
         }

@@ -76,30 +76,30 @@ impl ApiError {
     fn row(&self) -> (&'static str, String) {
         match self {
             Self::Unauthenticated => {
-                ("UNAUTHENTICATED", "Sign in: a good access token is needed here.".to_owned())
+                ("UNAUTHENTICATED", "A valid access token is required: sign in, or refresh.".to_owned())
             }
-            Self::Forbidden => ("FORBIDDEN", "This is not yours to do.".to_owned()),
+            Self::Forbidden => ("FORBIDDEN", "You are not allowed to do this.".to_owned()),
             Self::BadUserInput(why) => ("BAD_USER_INPUT", why.clone()),
             Self::NotFound(what) => ("NOT_FOUND", (*what).to_owned()),
             Self::ParseFailed { why, .. } => ("GRAPHQL_PARSE_FAILED", format!("Syntax error: {why}.")),
             Self::ValidationFailed(why) => ("GRAPHQL_VALIDATION_FAILED", why.clone()),
             Self::LimitPassed { why, .. } => ("GRAPHQL_VALIDATION_FAILED", why.clone()),
-            Self::RateLimited { .. } => {
-                ("RATE_LIMITED", "Too much from you in too short a time: try again later.".to_owned())
-            }
+            Self::RateLimited { .. } => ("RATE_LIMITED", "Too many requests: try again later.".to_owned()),
             Self::TooManyOpen { limit, .. } => {
-                ("RATE_LIMITED", format!("You have as many open as you may ({limit}): close one first."))
+                ("RATE_LIMITED", format!("The limit {limit} is reached: close one that is open first."))
             }
             // Apollo's link looks for this message if there is no code.
             Self::PersistedQueryNotFound => {
                 ("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound".to_owned())
             }
-            Self::Overloaded { .. } => ("OVERLOADED", "Too much at once: try again in a moment.".to_owned()),
+            Self::Overloaded { .. } => {
+                ("OVERLOADED", "The server is busy: try again in a moment.".to_owned())
+            }
             Self::Unavailable => {
-                ("UNAVAILABLE", "The stock cannot be reached right now: try again.".to_owned())
+                ("UNAVAILABLE", "The service is unavailable right now: try again.".to_owned())
             }
             Self::Internal { request_id } => {
-                ("INTERNAL_SERVER_ERROR", format!("Something went wrong here. It is logged as {request_id}."))
+                ("INTERNAL_SERVER_ERROR", format!("Internal error, logged as {request_id}."))
             }
         }
     }
@@ -156,11 +156,11 @@ impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Overloaded(cause) => {
-                tracing::warn!(%cause, "a request was turned away");
+                tracing::warn!(%cause, "a request was refused: overloaded");
                 Self::Overloaded { retry_after: RETRY_AFTER }
             }
             DbError::Unavailable(cause) => {
-                tracing::warn!(%cause, "a request found no database");
+                tracing::warn!(%cause, "a request failed: the database is unavailable");
                 Self::Unavailable
             }
             DbError::Constraint(_) | DbError::Unexpected(_) => Self::internal(error),

@@ -144,7 +144,7 @@ async fn execute(
         Err(error) => Err(error),
     };
     if matches!(ready, Ok(Ready::Mutation(_))) && parts.method == Method::GET {
-        return not_allowed(media_type, "POST", "A mutation needs POST.");
+        return not_allowed(media_type, "POST", "Mutations require POST.");
     }
     // A client that accepts both gets a stream only for a subscription.
     let wants_stream = accepted.whole.is_none() || matches!(ready, Ok(Ready::Subscription(_)));
@@ -232,22 +232,25 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Malformed> 
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !is_utf8_json(content_type) {
-        return Err(Malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send application/json, in UTF-8."));
+        return Err(Malformed(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "The body must be application/json in UTF-8.",
+        ));
     }
     let coding = headers.get(header::CONTENT_ENCODING);
     if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Malformed(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "Send the body as it is, without a Content-Encoding.",
+            "Content-Encoding is not supported: send the body as it is.",
         ));
     }
     match timeout(BODY_WITHIN, to_bytes(body, LARGEST_REQUEST)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) => Err(match error.into_inner().is::<LengthLimitError>() {
             true => Malformed(StatusCode::PAYLOAD_TOO_LARGE, "The body has more than 64 KiB."),
-            false => Malformed(StatusCode::BAD_REQUEST, "The body broke off, or its chunks are none."),
+            false => Malformed(StatusCode::BAD_REQUEST, "The body broke off, or its chunks are malformed."),
         }),
-        Err(_) => Err(Malformed(StatusCode::REQUEST_TIMEOUT, "The body did not come in time.")),
+        Err(_) => Err(Malformed(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time.")),
     }
 }
 
@@ -289,7 +292,7 @@ fn parameters(value: Value) -> Result<Parameters, Malformed> {
     if value.is_array() {
         return Err(Malformed(
             StatusCode::BAD_REQUEST,
-            "Batches are not served: send one request at a time.",
+            "Batches are not supported: send one request at a time.",
         ));
     }
     serde_json::from_value(value).map_err(|_| Malformed(StatusCode::BAD_REQUEST, NO_REQUEST))

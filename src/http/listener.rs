@@ -141,7 +141,7 @@ pub(super) async fn accept_until(
             Ok((stream, address)) => serve(stream, Peer(address.ip()), &http, acceptor),
             Err(error) => {
                 // Most likely the open-file limit is reached; some files will close in a moment.
-                tracing::warn!(%error, "cannot take a connection");
+                tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

@@ -174,12 +174,12 @@ pub async fn serve(
     tokio::time::sleep(FIRST_WORD_WITHIN).await;
     let all_answered = tokio::time::timeout(FINISH_WITHIN, open.close()).await.is_ok();
     if !all_answered {
-        tracing::warn!("stopping with requests under way, or half said: not done within {FINISH_WITHIN:?}");
+        tracing::warn!("stopping with requests in flight: not finished within {FINISH_WITHIN:?}");
     }
     // Upgraded connections have left the server: each closes itself. Unanswered requests also hold a `socket_alive`.
     let all_gone = tokio::time::timeout(SOCKETS_CLOSE_WITHIN, sockets_gone.recv()).await.is_ok();
     if all_answered && !all_gone {
-        tracing::warn!("stopping with sockets open: they did not close within {SOCKETS_CLOSE_WITHIN:?}");
+        tracing::warn!("stopping with sockets open: not closed within {SOCKETS_CLOSE_WITHIN:?}");
     }
 }
 

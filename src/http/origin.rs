@@ -43,7 +43,7 @@ fn is_own(origin: &str, headers: &HeaderMap) -> bool {
 /// Refuses a foreign page before anything is executed. A preflight passes, because CORS answers it.
 pub(super) fn refuse(site: &Site, parts: &Parts) -> Option<Response> {
     let allowed = parts.method == Method::OPTIONS || site.origins.allow(&parts.headers);
-    let refusal = (StatusCode::FORBIDDEN, "This origin may not call: see CORS_ORIGINS.\n");
+    let refusal = (StatusCode::FORBIDDEN, "This origin is not allowed: see CORS_ORIGINS.\n");
     (!allowed).then(|| (Extension(NotExecuted), refusal).into_response())
 }
 

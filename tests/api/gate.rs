@@ -141,7 +141,7 @@ async fn a_refusal_names_the_limit_that_was_passed() {
             "{ drops { nodes { ...f } } } fragment f on Drop { __filling: id }",
         ] {
             let answer = app.ask(Some("nonsense"), query, Value::Null).await;
-            assert_eq!(answer["errors"][0]["message"], "An alias of this name is the server's own.", "{query}");
+            assert_eq!(answer["errors"][0]["message"], "This alias is reserved.", "{query}");
             assert!(answer.get("data").is_none(), "{answer}");
         }
         let enough = format!("{{ {} }}", (0..50).map(|n| format!("a{n}: __typename ")).collect::<String>());

@@ -309,7 +309,7 @@ async fn a_server_is_told_to_end_and_ends() {
         for question in ["{ __schema { types { name } } }", "{ ... { t: __type(name: \"Drop\") { name } } }"]
         {
             let answer = server.ask(question).await;
-            assert_eq!(answer["errors"][0]["message"], "This server answers no introspection.", "{answer}");
+            assert_eq!(answer["errors"][0]["message"], "Introspection is disabled.", "{answer}");
             assert!(answer.get("data").is_none(), "{answer}");
         }
         let guess = server.ask("{ serverTim }").await.to_string();
@@ -454,7 +454,7 @@ async fn a_private_postgresql_needs_nothing_and_survives_a_kill() {
 
     // Told to end while it starts: wherever in the start that was.
     let mut started = 0;
-    for after in ["private PostgreSQL is up", "listening on"] {
+    for after in ["private PostgreSQL is running", "listening on"] {
         let mut early =
             program(&["serve"], &settings).env("PORT", "0").stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(early.stderr.take().unwrap()).lines();

@@ -74,7 +74,7 @@ impl Cluster {
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished).map_err(|error| PrivateError::io(&unfinished, error))?;
         }
-        tracing::info!(data = %self.place.data.display(), "making a private PostgreSQL, once");
+        tracing::info!(data = %self.place.data.display(), "creating the private PostgreSQL, once");
         let mut initdb = self.command("initdb");
         initdb.arg("--pgdata").arg(&unfinished).args([
             "--encoding=UTF8",

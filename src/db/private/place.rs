@@ -73,7 +73,7 @@ pub(super) fn prepare(data_dir: &Path, role: Role) -> Result<Place, PrivateError
         set_mode(fallback, 0o711)?;
         tracing::info!(
             data = %home.display(),
-            "PostgreSQL runs as the user postgres, who cannot reach {}: its data is kept elsewhere",
+            "PostgreSQL runs as the user postgres, who cannot enter {}: its data is kept elsewhere",
             real_dir.display()
         );
     }

@@ -88,21 +88,23 @@ impl Gate {
         let roots = selection::root_fields(parsed, operation);
         // async-graphql would answer null, without an error.
         if !self.0.introspection && roots.iter().any(|field| INTROSPECTION.contains(field)) {
-            return Err(ApiError::ValidationFailed("This server answers no introspection.".to_owned()));
+            return Err(ApiError::ValidationFailed("Introspection is disabled.".to_owned()));
         }
         if kind == OperationType::Mutation {
             check_mutation(&roots)?;
         }
         if kind == OperationType::Subscription && roots.len() != 1 {
             // GraphQL, section 5.2.3.1.
-            return Err(ApiError::ValidationFailed("A subscription has one field at its root.".to_owned()));
+            return Err(ApiError::ValidationFailed(
+                "A subscription must select exactly one root field.".to_owned(),
+            ));
         }
         if kind == OperationType::Subscription
             && !operation.selection_set.node.items.iter().all(|it| matches!(it.node, Selection::Field(_)))
         {
             // async-graphql ignores fragments there, and would have nothing to watch.
             return Err(ApiError::ValidationFailed(
-                "A subscription's field stands at its root by itself, and not in a fragment.".to_owned(),
+                "A subscription must select its root field directly, not in a fragment.".to_owned(),
             ));
         }
         let open = roots.iter().all(|field| OPEN_TO_BAD_TOKENS.contains(field));
@@ -129,7 +131,8 @@ impl Gate {
         let parsed = parse_query(text)?;
         selection::measure(&parsed, &self.0.limits)?;
         if let Some((name, of)) = variables::find_unknown(&parsed) {
-            let why = format!("The variable ${name} is a {of}, and there is no such input type.");
+            let why =
+                format!("The variable ${name} has the type {of}, which is no input type of this schema.");
             return Err(ApiError::ValidationFailed(why));
         }
         let document = Arc::new(Document::new(parsed));
@@ -148,7 +151,7 @@ fn check_mutation(roots: &[&str]) -> Result<(), ApiError> {
     let tries = roots.iter().filter(|field| COSTLY.contains(field)).count();
     if roots.len() > MOST_MUTATIONS || tries > 1 {
         return Err(ApiError::ValidationFailed(format!(
-            "A request has at most {MOST_MUTATIONS} mutations, and one sign-up or sign-in."
+            "A request may have at most {MOST_MUTATIONS} mutations, and one sign-up or sign-in."
         )));
     }
     Ok(())

@@ -53,8 +53,8 @@ pub(super) fn measure(document: &ExecutableDocument, limits: &Limits) -> Result<
         ("QUERY_MAX_SELECTIONS", limits.selections, size.nodes, "fields once its fragments are expanded"),
         ("QUERY_MAX_DEPTH", limits.depth, size.depth, "levels once its fragments are expanded"),
         ("QUERY_MAX_ALIASES", limits.aliases, size.aliases, "aliases"),
-        ("QUERY_MAX_REPEATS", limits.repeats, size.repeats, "fields beside themselves"),
-        ("QUERY_MAX_DIRECTIVES", limits.directives, size.directives, "directives at one place"),
+        ("QUERY_MAX_REPEATS", limits.repeats, size.repeats, "repeated fields"),
+        ("QUERY_MAX_DIRECTIVES", limits.directives, size.directives, "directives in one place"),
     ] {
         if found > most {
             return passed(limit, format!("The document has more than {most} {what}."));
@@ -81,7 +81,7 @@ impl<'a> Scale<'a> {
                 Selection::Field(Positioned { node: field, .. }) => {
                     if response::is_filling(field) {
                         // `root_fields` skips this alias, so a client could hide a field behind it.
-                        let why = "An alias of this name is the server's own.".to_owned();
+                        let why = "This alias is reserved.".to_owned();
                         return Err(ApiError::ValidationFailed(why));
                     }
                     sum.aliases = sum.aliases.saturating_add(field.alias.iter().len());

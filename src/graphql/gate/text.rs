@@ -7,7 +7,10 @@ use crate::graphql::error::ApiError;
 pub(super) fn measure(text: &str, limits: &Limits) -> Result<(), ApiError> {
     if text.len() > limits.document_bytes {
         let (length, most) = (text.len(), limits.document_bytes);
-        return passed("QUERY_MAX_BYTES", format!("The document has {length} bytes; {most} are the most."));
+        return passed(
+            "QUERY_MAX_BYTES",
+            format!("The document has {length} bytes; at most {most} are allowed."),
+        );
     }
     let (mut tokens, mut nesting) = (0_usize, 0_usize);
     let mut rest = text;
@@ -30,7 +33,7 @@ pub(super) fn measure(text: &str, limits: &Limits) -> Result<(), ApiError> {
             );
         }
         if nesting > limits.brackets {
-            let why = format!("The document nests deeper than {} brackets.", limits.brackets);
+            let why = format!("The document nests more than {} brackets.", limits.brackets);
             return passed("QUERY_MAX_BRACKETS", why);
         }
     }

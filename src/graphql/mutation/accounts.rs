@@ -195,7 +195,7 @@ impl AccountMutation {
                 None
             }
         };
-        let message = "No account has this e-mail address and this password.";
+        let message = "Wrong e-mail address or password.";
         let refusal = LoginUserError::new(LoginErrorCode::InvalidCredentials, message, &[]);
         let user_errors = if session.is_none() { vec![refusal] } else { Vec::new() };
         Ok(LoginPayload { session, user_errors })

@@ -37,7 +37,7 @@ impl From<CancelRefusal> for CancelReservationUserError {
         let (code, message) = match refusal {
             CancelRefusal::NotFound => (Code::ReservationNotFound, "You have no such reservation."),
             CancelRefusal::AlreadyPurchased => {
-                (Code::AlreadyPurchased, "This pair was bought; a purchase stays.")
+                (Code::AlreadyPurchased, "This pair was purchased and cannot be cancelled.")
             }
         };
         Self::new(code, message, &["reservationId"])

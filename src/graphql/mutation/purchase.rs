@@ -42,9 +42,9 @@ impl From<PurchaseRefusal> for PurchaseUserError {
         let (code, message) = match refusal {
             PurchaseRefusal::NotFound => (Code::ReservationNotFound, "You have no such reservation."),
             PurchaseRefusal::Expired => {
-                (Code::ReservationExpired, "This hold has lapsed; its pair is free again.")
+                (Code::ReservationExpired, "This reservation has expired; its pair is available again.")
             }
-            PurchaseRefusal::Cancelled => (Code::ReservationCancelled, "This hold was cancelled."),
+            PurchaseRefusal::Cancelled => (Code::ReservationCancelled, "This reservation was cancelled."),
         };
         Self::new(code, message, &["reservationId"])
     }

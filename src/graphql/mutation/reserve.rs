@@ -66,12 +66,12 @@ impl From<ReserveRefusal> for ReserveUserError {
         let (code, message, field): (_, _, &[&str]) = match refusal {
             ReserveRefusal::AdmissionRequired => (
                 Code::AdmissionRequired,
-                "This drop wants an admission token that is yours, good now, and not used before.",
+                "This drop requires an admission token: your own, valid now and not used before.",
                 &["admissionToken"],
             ),
             ReserveRefusal::NotStarted => (Code::NotStarted, "This drop has not started yet.", &[]),
-            ReserveRefusal::Ended => (Code::Ended, "This drop is over.", &[]),
-            ReserveRefusal::Cancelled => (Code::Cancelled, "This drop was withdrawn.", &[]),
+            ReserveRefusal::Ended => (Code::Ended, "This drop has ended.", &[]),
+            ReserveRefusal::Cancelled => (Code::Cancelled, "This drop was cancelled.", &[]),
             ReserveRefusal::SizeRequired => (Code::SizeRequired, "Choose a size.", &["size"]),
             ReserveRefusal::UnknownSize => {
                 (Code::UnknownSize, "This drop does not come in this size.", &["size"])
@@ -81,11 +81,13 @@ impl From<ReserveRefusal> for ReserveUserError {
                 (Code::AllHeld, "Every pair of this size is held right now; some may come back.", &["size"])
             }
             ReserveRefusal::LimitReached => {
-                (Code::LimitReached, "You have as many pairs of this drop as one buyer may.", &[])
+                (Code::LimitReached, "You have reached this drop's limit of pairs per buyer.", &[])
             }
-            ReserveRefusal::KeyReused => {
-                (Code::IdempotencyKeyReused, "This key was used for another size.", &["idempotencyKey"])
-            }
+            ReserveRefusal::KeyReused => (
+                Code::IdempotencyKeyReused,
+                "This key was already used for another size.",
+                &["idempotencyKey"],
+            ),
         };
         Self::new(code, message, field)
     }

@@ -58,7 +58,7 @@ pub(super) fn open(site: Site, parts: &Parts, upgrade: WebSocketUpgrade) -> Resp
     let requester = Requester::of(&site, parts);
     let upgrade = upgrade.protocols([PROTOCOL]);
     if upgrade.selected_protocol().is_none() {
-        let refusal = (StatusCode::BAD_REQUEST, "This socket speaks graphql-transport-ws.\n");
+        let refusal = (StatusCode::BAD_REQUEST, "The WebSocket subprotocol must be graphql-transport-ws.\n");
         return (Extension(NotExecuted), refusal).into_response();
     }
     let permit = match site.take_permit(parts) {

@@ -125,7 +125,7 @@ async fn at_once(
         Ok(None) => {}
         // It did nothing. A look finds what was in the way, or which operation.
         Err(error @ (DbError::Constraint(_) | DbError::Unexpected(_))) => {
-            tracing::warn!(%error, %drop_id, "a drop is not as it was left; looking at it");
+            tracing::warn!(%error, %drop_id, "a drop is not in the expected state; reading it again");
             freed.doubt();
         }
         Err(error) => return Err(error),

@@ -124,7 +124,7 @@ impl Queue {
                 self.tell(done, jobs);
                 // Before the next batch, and after its answers: no caller waits for it.
                 if let Err(error) = self.memory.learn(&self.all.db, self.drop_id).await {
-                    tracing::debug!(%error, drop_id = %self.drop_id, "who holds pairs is not known");
+                    tracing::debug!(%error, drop_id = %self.drop_id, "cannot read the buyers of a drop");
                 }
             }
             Ok(None) => {
