@@ -182,7 +182,7 @@ query Mine {
 # administrator (SignInAsAdmin in tab 2).
 mutation CreateDrop($input: CreateDropInput!) {
   createDrop(input: $input) {
-    drop { id name status purchaseLimit totalStock sizes { size totalStock } }
+    drop { id name status totalStock sizes { size } }
     userErrors { code field message }
   }
 }
