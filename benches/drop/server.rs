@@ -27,6 +27,8 @@ use crate::{shoe::shoe, token::access_token, watchdog};
 
 const ACCESS: &str = "bench-access-secret-0123456789abcdef";
 const REFRESH: &str = "bench-refresh-secret-0123456789abcde";
+/// 1 GB of 16 MB each: `max_wal_size` as it ships.
+const WAL_FILES: usize = 64;
 
 pub struct Postgres {
     private: PrivatePostgres,
@@ -41,7 +43,23 @@ impl Postgres {
         let private = tokio::task::spawn_blocking(move || PrivatePostgres::join(&at, Role::Command));
         let private = private.await.unwrap().unwrap();
         private.ensure_database().await.unwrap();
-        Self { private, _watchdog: watchdog::watch(&dir), dir }
+        let postgres = Self { private, _watchdog: watchdog::watch(&dir), dir };
+        postgres.fill_wal().await;
+        postgres
+    }
+
+    /// Makes PostgreSQL write and recycle its WAL files once, as one that is in use has. A new one has to create a file of
+    /// 16 MB each second of a sale, and everybody waits for that.
+    async fn fill_wal(&self) {
+        let mut connection = AsyncPgConnection::establish(&self.url("postgres")).await.unwrap();
+        let mut run = async |statement| diesel::sql_query(statement).execute(&mut connection).await.unwrap();
+        run("ALTER SYSTEM SET min_wal_size = '1GB'").await;
+        run("SELECT pg_reload_conf()").await;
+        for _ in 0..WAL_FILES {
+            run("SELECT pg_logical_emit_message(true, '', '')").await;
+            run("SELECT pg_switch_wal()").await;
+        }
+        run("CHECKPOINT").await;
     }
 
     pub fn url(&self, database: &str) -> String {
