@@ -179,20 +179,23 @@ impl SharedSubscription {
             // Before the lookup, or a notification between the two would be missed.
             let mut done = pin!(self.done.notified());
             done.as_mut().enable();
+            if let Some(told) = self.find(&shown) {
+                return Some(told);
+            }
             // A client without time left gets this update, or a newer one, once another has executed it; or waits.
             let payment = match payer.pay_in_advance() {
                 Ok(payment) => payment,
                 Err(later) => {
-                    let updates = &self.fan_out.0.updates;
-                    let newer = || updates.find_newer(self.number, &shown);
-                    if let Some(told) = self.find(&shown).or_else(newer) {
-                        return Some(told);
+                    let newer = self.fan_out.0.updates.find_newer(self.number, &shown);
+                    if newer.is_some() {
+                        return newer;
                     }
                     drop(timeout(later, done).await);
                     continue;
                 }
             };
             let turn = Turn::take(self);
+            // Whoever had the turn may have executed it since.
             if let Some(told) = self.find(&shown) {
                 return Some(told);
             }
